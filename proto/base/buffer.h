@@ -10,18 +10,18 @@
 
 struct weir_buf {
     atomic_uint refs;
-    uint32_t klass;    /* pool class; private */
-    size_t capacity;   /* bytes at data */
-    size_t len;        /* bytes in use; set by the writer before it shares */
-    uint8_t *data;     /* 64-byte aligned */
+    uint32_t klass;  /* pool class; private */
+    size_t capacity; /* bytes at data */
+    size_t len;      /* bytes in use; set by the writer before it shares */
+    uint8_t *data;   /* 64-byte aligned */
     void (*free_fn)(void *arg, uint8_t *data); /* for wrapped memory, else NULL */
     void *free_arg;
 };
 
 /* At least `capacity` bytes, not zeroed; one reference, the caller's. NULL when out of memory. */
 struct weir_buf *weir_buf_new(size_t capacity);
-/* Wraps memory of another owner; `free_fn` (or NULL) is called once with it after the last unref, on
- * the thread that let go last. */
+/* Wraps memory of another owner; `free_fn` (or NULL) is called once with it after the last unref,
+ * on the thread that let go last. */
 struct weir_buf *weir_buf_wrap(uint8_t *data, size_t len, void (*free_fn)(void *arg, uint8_t *data),
                                void *arg);
 /* A new buffer with a copy of the bytes. */

@@ -4,14 +4,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WEIR_CHECKED(name, type, builtin)                                                          \
-    [[nodiscard]] static inline bool name(type a, type b, type *out)                               \
-    {                                                                                              \
-        type r;                                                                                    \
-        if (builtin(a, b, &r))                                                                     \
-            return false;                                                                          \
-        *out = r;                                                                                  \
-        return true;                                                                               \
+#define WEIR_CHECKED(name, type, builtin)                            \
+    [[nodiscard]] static inline bool name(type a, type b, type *out) \
+    {                                                                \
+        type r;                                                      \
+        if (builtin(a, b, &r))                                       \
+            return false;                                            \
+        *out = r;                                                    \
+        return true;                                                 \
     }
 WEIR_CHECKED(weir_add_size, size_t, __builtin_add_overflow)
 WEIR_CHECKED(weir_mul_size, size_t, __builtin_mul_overflow)

@@ -1,26 +1,27 @@
 /* Integers in files and on the wire. The types have no alignment and no byte order of the machine,
  * so a struct made of them has no padding and can be laid over bytes. */
 #pragma once
+#include <assert.h>
 #include <stdint.h>
 #include <string.h>
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "weir_le* assume a little-endian machine");
 
-#define WEIR_LE_TYPE(bits)                                                                         \
-    typedef struct {                                                                               \
-        uint8_t b[bits / 8];                                                                       \
-    } weir_le##bits;                                                                               \
-    static inline uint##bits##_t weir_get##bits(weir_le##bits v)                                   \
-    {                                                                                              \
-        uint##bits##_t x;                                                                          \
-        memcpy(&x, v.b, sizeof x);                                                                 \
-        return x;                                                                                  \
-    }                                                                                              \
-    static inline weir_le##bits weir_put##bits(uint##bits##_t x)                                   \
-    {                                                                                              \
-        weir_le##bits v;                                                                           \
-        memcpy(v.b, &x, sizeof x);                                                                 \
-        return v;                                                                                  \
+#define WEIR_LE_TYPE(bits)                                       \
+    typedef struct {                                             \
+        uint8_t b[bits / 8];                                     \
+    } weir_le##bits;                                             \
+    static inline uint##bits##_t weir_get##bits(weir_le##bits v) \
+    {                                                            \
+        uint##bits##_t x;                                        \
+        memcpy(&x, v.b, sizeof x);                               \
+        return x;                                                \
+    }                                                            \
+    static inline weir_le##bits weir_put##bits(uint##bits##_t x) \
+    {                                                            \
+        weir_le##bits v;                                         \
+        memcpy(v.b, &x, sizeof x);                               \
+        return v;                                                \
     }
 WEIR_LE_TYPE(16)
 WEIR_LE_TYPE(32)

@@ -1,5 +1,6 @@
 /* The limits, in one place. Relations between them are asserted here, with the reason. */
 #pragma once
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +21,7 @@
 
 /* A batch is the unit of storage, checksum, compression, index and wire. */
 #define WEIR_BATCH_RECORDS_MAX 65535
-#define WEIR_BATCH_BODY_RAW_MAX (12 * WEIR_MIB)  /* body before compression */
+#define WEIR_BATCH_BODY_RAW_MAX (12 * WEIR_MIB) /* body before compression */
 #define WEIR_BATCH_BYTES_MAX (12 * WEIR_MIB + 64 * WEIR_KIB)
 #define WEIR_BATCH_TARGET_BYTES (256 * WEIR_KIB) /* what producers aim at */
 

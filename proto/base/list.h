@@ -8,7 +8,7 @@ struct weir_list {
     struct weir_list *next, *prev;
 };
 
-#define WEIR_CONTAINER(pointer, type, member)                                                      \
+#define WEIR_CONTAINER(pointer, type, member) \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static inline void
@@ -66,9 +66,9 @@ weir_list_pop_front(struct weir_list *head)
     return node;
 }
 
-#define WEIR_LIST_FOR_EACH(node, head)                                                             \
+#define WEIR_LIST_FOR_EACH(node, head) \
     for (struct weir_list *node = (head)->next; node != (head); node = node->next)
 /* The body may remove `node`. */
-#define WEIR_LIST_FOR_EACH_SAFE(node, head)                                                        \
-    for (struct weir_list *node = (head)->next, *node##_next = node->next; node != (head);         \
+#define WEIR_LIST_FOR_EACH_SAFE(node, head)                                                \
+    for (struct weir_list *node = (head)->next, *node##_next = node->next; node != (head); \
          node = node##_next, node##_next = node->next)

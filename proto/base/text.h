@@ -3,8 +3,8 @@
 #include "base/bytes.h"
 #include "base/status.h"
 
-/* A growing text; zeroed is empty. `data` is NUL-terminated when not NULL. After a failed allocation
- * `failed` is set and appends do nothing. */
+/* A growing text; zeroed is empty. `data` is NUL-terminated when not NULL. After a failed
+ * allocation `failed` is set and appends do nothing. */
 struct weir_text {
     char *data;
     size_t len, capacity;

@@ -10,8 +10,8 @@
  * gives the same run.
  *
  * Blocking work (files, databases) goes to a pool: weir_pool_submit() runs job->work on one of its
- * threads and then posts job->done to the loop that submitted it. A pool of no threads runs the work
- * inside weir_loop_step() of the submitting loop, before its next task. */
+ * threads and then posts job->done to the loop that submitted it. A pool of no threads runs the
+ * work inside weir_loop_step() of the submitting loop, before its next task. */
 #pragma once
 #include "base/list.h"
 #include "base/status.h"
@@ -29,8 +29,8 @@ struct weir_task {
 
 struct weir_timer {
     void (*run)(struct weir_timer *timer);
-    uint64_t due_us;  /* private, monotonic */
-    uint32_t index;   /* private: place in the heap plus one; 0 is not started */
+    uint64_t due_us; /* private, monotonic */
+    uint32_t index;  /* private: place in the heap plus one; 0 is not started */
 };
 
 struct weir_job {
@@ -57,8 +57,8 @@ bool weir_loop_is_current(const struct weir_loop *loop);
 /* Time as the loop saw it when the present round began (monotonic). */
 uint64_t weir_loop_now_us(const struct weir_loop *loop);
 uint64_t weir_loop_now_ms(const struct weir_loop *loop); /* wall clock, read now */
-/* Tests only: runs queued tasks, inline pool jobs and due timers until nothing is ready; returns how
- * many ran. Bounded by `limit` tasks. */
+/* Tests only: runs queued tasks, inline pool jobs and due timers until nothing is ready; returns
+ * how many ran. Bounded by `limit` tasks. */
 size_t weir_loop_step(struct weir_loop *loop, size_t limit);
 /* Monotonic moment of the next timer, UINT64_MAX if none. Stepped loops only. */
 uint64_t weir_loop_next_due_us(const struct weir_loop *loop);

@@ -38,14 +38,17 @@ uint64_t weir_memfs_calls(struct weir_memfs *m, enum weir_memfs_call call);
 void weir_memfs_set_capacity(struct weir_memfs *m, uint64_t bytes);
 
 enum weir_memfs_cut { WEIR_MEMFS_KEEP_SYNCED, WEIR_MEMFS_KEEP_ALL, WEIR_MEMFS_KEEP_SOME };
-/* The power goes: open files become unusable (IO), locks are free, unsynced state is kept as told. */
+/* The power goes: open files become unusable (IO), locks are free, unsynced state is kept as told.
+ */
 void weir_memfs_power_cut(struct weir_memfs *m, enum weir_memfs_cut keep, uint64_t seed);
-/* A copy of the disk as it would be after such a cut now; the original goes on. For crash search. */
+/* A copy of the disk as it would be after such a cut now; the original goes on. For crash search.
+ */
 struct weir_memfs *weir_memfs_fork(struct weir_memfs *m, enum weir_memfs_cut keep, uint64_t seed);
 
 /* Direct access for tests: NOT_FOUND, INVALID beyond the end. */
 enum weir_status weir_memfs_size(struct weir_memfs *m, const char *path, uint64_t *out);
-enum weir_status weir_memfs_flip(struct weir_memfs *m, const char *path, uint64_t off, uint8_t mask);
+enum weir_status weir_memfs_flip(struct weir_memfs *m, const char *path, uint64_t off,
+                                 uint8_t mask);
 enum weir_status weir_memfs_truncate(struct weir_memfs *m, const char *path, uint64_t size);
 enum weir_status weir_memfs_copy(struct weir_memfs *m, const char *path, uint8_t *out, size_t len,
                                  uint64_t off);

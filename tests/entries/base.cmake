@@ -1,0 +1,1 @@
+weir_fuzz(text SOURCES fuzz/fuzz_text.c NEEDS base)
