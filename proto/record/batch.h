@@ -15,9 +15,9 @@
  * Nothing here knows files, frames or threads. */
 #pragma once
 #include "base/buffer.h"
+#include "base/error.h"
 #include "base/le.h"
 #include "base/limits.h"
-#include "base/error.h"
 #include "base/u128.h"
 
 #define WEIR_BATCH_MAGIC 0x31544257u /* "WBT1" */
@@ -143,16 +143,16 @@ struct weir_batch_info {
     weir_u128 producer, hash_low, hash_high, body_hash, previous, header_hash;
 };
 
-/* Is this the start of a batch that can be believed as far as form and limits go? Looks at the header
- * only: magic, sizes within limits and `bytes.len`, count, codec, flags, hash_low <= hash_high.
- * INVALID, TOO_BIG, END (more bytes are needed). No checksum. */
+/* Is this the start of a batch that can be believed as far as form and limits go? Looks at the
+ * header only: magic, sizes within limits and `bytes.len`, count, codec, flags, hash_low <=
+ * hash_high. INVALID, TOO_BIG, END (more bytes are needed). No checksum. */
 enum weir_status weir_batch_peek(struct weir_bytes bytes, struct weir_batch_info *out);
 /* peek, and header_hash. DAMAGED. */
 enum weir_status weir_batch_check_header(struct weir_bytes bytes, struct weir_batch_info *out);
 /* peek, header_hash and body_hash. DAMAGED. For a batch that leaves the process. */
 enum weir_status weir_batch_check(struct weir_bytes bytes, struct weir_batch_info *out);
-/* What the broker does with a batch from outside: peek, body_hash, decompression bounded by raw_size
- * into `scratch` (a growing thread-owned block), and a walk over the records: each within
+/* What the broker does with a batch from outside: peek, body_hash, decompression bounded by
+ * raw_size into `scratch` (a growing thread-owned block), and a walk over the records: each within
  * `record_max` bytes (data + key), UTF-8 keys of 1 to 256 characters, exactly `count` of them,
  * nothing left over. INVALID, TOO_BIG, DAMAGED, with a text in err. */
 struct weir_scratch {

@@ -1,5 +1,5 @@
-/* Hash keys: where in the ring of 2^128 a partition key lies (Kinesis: MD5 of the key's UTF-8 bytes as
- * an unsigned big-endian number; API reference, PutRecord). Any thread. */
+/* Hash keys: where in the ring of 2^128 a partition key lies (Kinesis: MD5 of the key's UTF-8 bytes
+ * as an unsigned big-endian number; API reference, PutRecord). Any thread. */
 #pragma once
 #include "base/u128.h"
 

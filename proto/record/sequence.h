@@ -6,8 +6,8 @@
  *   2 | 9 creation of the shard, s | 1 low nibble of the shard's index | 16 offset | 00 |
  *   9 arrival, s | 8 index of the shard | 2
  *
- * and in decimal always 56 digits, so that order as text is order as number. The ending number of a
- * closed shard has 7fffffffffffffff in place of the offset. */
+ * and in decimal, by the leading 2, always 56 digits, so that order as text is order as number. The
+ * ending number of a closed shard has 7fffffffffffffff in place of the offset. */
 #pragma once
 #include "base/bytes.h"
 #include "base/status.h"
@@ -17,8 +17,8 @@
 #define WEIR_SHARD_ID_LEN 20 /* "shardId-" and 12 digits */
 
 struct weir_sequence {
-    uint64_t shard_created_s; /* below 2^36, at least 2^28: fixed width */
-    uint32_t shard_index;     /* within the stream */
+    uint64_t shard_created_s; /* below 2^36 */
+    uint32_t shard_index;     /* within the stream, below 2^31 */
     uint64_t offset;          /* below 2^63 */
     uint64_t at_s;            /* below 2^36 */
 };

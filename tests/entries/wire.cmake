@@ -1,0 +1,4 @@
+# proto/record, proto/wire, proto/transport
+weir_test(unit record_batch SOURCES unit/record/test_batch.c NEEDS record)
+weir_test(unit record_hash_key SOURCES unit/record/test_hash_key.c NEEDS record)
+weir_test(unit record_sequence SOURCES unit/record/test_sequence.c NEEDS record)
