@@ -44,8 +44,8 @@ build: $(BUILD)/build.ninja
 
 demo:
 	@cmake/deps.sh build
-	@$(MAKE) --no-print-directory build PRESET=release CMAKE_ARGS="-DWEIR_TESTS=OFF -DWEIR_BENCH=OFF" BUILD=build/demo-tree
-	@build/demo-tree/bin/weir-demo --data ./demo-data
+	@$(MAKE) --no-print-directory build PRESET=demo
+	@build/demo/bin/weir-demo --data ./demo-data
 
 test: deps
 	@$(MAKE) --no-print-directory build
