@@ -61,7 +61,7 @@ struct weir_fs {
     const struct weir_fs_ops *ops;
 };
 
-/* The machine's files below `directory` (made if missing, mode 0700). */
+/* The machine's files below `directory` (made if missing, mode 0700; its parent must be there). */
 enum weir_status weir_fs_posix(const char *directory, struct weir_fs **out, struct weir_error *err);
 void weir_fs_posix_free(struct weir_fs *fs);
 
@@ -113,6 +113,13 @@ static inline enum weir_status
 weir_fs_space(struct weir_fs *fs, uint64_t *free_bytes_out)
 {
     return fs->ops->space(fs, free_bytes_out);
+}
+
+/* Bytes that the file, or the directory with all below it, takes on the disk. */
+static inline enum weir_status
+weir_fs_usage(struct weir_fs *fs, const char *path, uint64_t *allocated_bytes_out)
+{
+    return fs->ops->usage(fs, path, allocated_bytes_out);
 }
 
 /* Reads up to `len`; fewer only at the end of the file. */

@@ -31,6 +31,7 @@ struct weir_timer {
     void (*run)(struct weir_timer *timer);
     uint64_t due_us; /* private, monotonic */
     uint32_t index;  /* private: place in the heap plus one; 0 is not started */
+    uint32_t order;  /* private: of equal moments the one started first runs first */
 };
 
 struct weir_job {
@@ -48,7 +49,8 @@ enum weir_status weir_loop_start(struct weir_loop *loop);
 /* Lets the thread run what is queued, ends it and waits for it. Not from the loop itself. A loop
  * that was never started has its queue run here. */
 void weir_loop_stop(struct weir_loop *loop);
-/* After stop. NULL is allowed. */
+/* After stop, and when no thread can still be inside weir_loop_post: free the pools and join the
+ * threads that post first. NULL is allowed. */
 void weir_loop_free(struct weir_loop *loop);
 /* Runs `run` on the loop. Any thread; a task that is still queued is left where it is (false). */
 bool weir_loop_post(struct weir_loop *loop, struct weir_task *task);
@@ -73,7 +75,9 @@ weir_timer_is_started(const struct weir_timer *timer)
 }
 
 /* A descriptor on the loop (epoll, level-triggered); owner thread only. `events` are EPOLLIN,
- * EPOLLOUT, 0 to pause. UNSUPPORTED on a stepped loop. */
+ * EPOLLOUT, 0 to pause (nothing is reported then, not even a hang-up). UNSUPPORTED on a stepped
+ * loop. Stop the watch before the descriptor is closed; after that `ready` does not run again, and
+ * stopping once more is allowed. */
 struct weir_watch {
     void (*ready)(struct weir_watch *watch, uint32_t events);
     int fd;
