@@ -198,6 +198,12 @@ weir_buf_unref(struct weir_buf *buf)
     WEIR_ASSERT(before > 0);
     if (before > 1)
         return;
+    if (buf->klass != KLASS_WRAPPED) {
+        /* What skip left out is there again. */
+        size_t skipped = (size_t)(buf->data - ((uint8_t *)buf + HEADER));
+        buf->data -= skipped;
+        buf->capacity += skipped;
+    }
     atomic_fetch_sub_explicit(&live_total, buf->capacity, memory_order_relaxed);
     if (buf->klass < CLASSES && pool_put(buf))
         return;
@@ -210,6 +216,17 @@ bool
 weir_buf_is_sole(const struct weir_buf *buf)
 {
     return atomic_load_explicit(&buf->refs, memory_order_acquire) == 1;
+}
+
+void
+weir_buf_skip(struct weir_buf *buf, size_t count)
+{
+    WEIR_ASSERT(weir_buf_is_sole(buf));
+    WEIR_ASSERT(buf->klass != KLASS_WRAPPED);
+    WEIR_ASSERT(count <= buf->len);
+    buf->data += count;
+    buf->len -= count;
+    buf->capacity -= count;
 }
 
 void

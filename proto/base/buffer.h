@@ -13,7 +13,7 @@ struct weir_buf {
     uint32_t klass;  /* pool class; private */
     size_t capacity; /* bytes at data */
     size_t len;      /* bytes in use; set by the writer before it shares */
-    uint8_t *data;   /* 64-byte aligned */
+    uint8_t *data;   /* 64-byte aligned, until skip */
     void (*free_fn)(void *arg, uint8_t *data); /* for wrapped memory, else NULL */
     void *free_arg;
 };
@@ -31,6 +31,9 @@ struct weir_buf *weir_buf_ref(struct weir_buf *buf);
 void weir_buf_unref(struct weir_buf *buf);
 /* True when the caller holds the only reference. */
 bool weir_buf_is_sole(const struct weir_buf *buf);
+/* Leaves the first `count` bytes out: `data` is that much further on, so that what lies behind a
+ * header becomes a buffer of its own without a copy. The sole holder's, not of wrapped memory. */
+void weir_buf_skip(struct weir_buf *buf, size_t count);
 static inline struct weir_bytes
 weir_buf_bytes(const struct weir_buf *buf)
 {
