@@ -67,6 +67,14 @@ enum weir_frame_kind {
  *    36     4  lag_ms    -          -         -            now - arrival of the     -          -
  *                                                          next unsent batch, 0 at the tip
  *
+ * PRODUCE: each is answered by exactly one ACK. A batch that is stored already is answered DUPLICATE
+ * before anything else is asked. After a refusal the batches behind it on the channel are refused too
+ * (their number skips one: INVALID), and the producer sends again from the refused one. An
+ * OpenProducer on a closed shard is granted, so that a retry is answered DUPLICATE or MOVED.
+ *
+ * DATA: number is 1 in the first of a subscription and grows by 1; HEARTBEAT repeats the last. The REPLY
+ * that made a channel comes before the channel's first frame.
+ *
  * CALL/REPLY: number is the call's. HELLO, WELCOME, REFUSE, CALL, REPLY, END carry a protobuf message
  * behind the header; PRODUCE one batch; DATA one or more whole batches. PING carries in `value` what
  * PONG returns. */
