@@ -1,9 +1,9 @@
 /* Frames: the messages of the native protocol.
  *
- * A frame is the body of one SP message (proto/transport): this header, then what the kind says. One
- * connection carries many channels: a channel is one producer on one shard or one subscription on
- * one shard. The low 8 bits of a channel name the owner loop that serves it, so the broker hands a
- * frame to its owner without a look-up.
+ * A frame is the body of one SP message (proto/transport): this header, then what the kind says.
+ * One connection carries many channels: a channel is one producer on one shard or one subscription
+ * on one shard. The low 8 bits of a channel name the owner loop that serves it, so the broker hands
+ * a frame to its owner without a look-up.
  *
  *   client                                   broker
  *     HELLO (Hello)              ----------->
@@ -16,7 +16,8 @@
  *                                <-----------  DATA channel, epoch, number: batches as stored
  *                                <-----------  HEARTBEAT channel: position and lag without data
  *                                <-----------  GAP channel: offsets that are gone, and why
- *                                <-----------  END channel: the shard is closed and drained (EndOfShard)
+ *                                <-----------  END channel: the shard is closed and drained
+ * (EndOfShard)
  *                                <-----------  STOPPED channel: the broker ended it, and why
  *     PING / PONG                <---------->  both ways, every few seconds
  *                                <-----------  DRAIN: going away, finish and reconnect elsewhere
@@ -52,32 +53,24 @@ enum weir_frame_kind {
     WEIR_FRAME_KINDS
 };
 
-/* The header of every frame; what the last four fields mean depends on the kind. A field that a kind
- * does not use is 0.
+/* The header of every frame; what the last four fields mean depends on the kind. A field that a
+ * kind does not use is 0.
  *
- *   off  size  field     PRODUCE    ACK       CREDIT       DATA/HEARTBEAT         GAP        END/STOPPED
+ *   off  size  field     PRODUCE    ACK       CREDIT       DATA/HEARTBEAT         GAP END/STOPPED
  *     0     1  kind
  *     1     1  status    -          status    -            -                      why        -/why
  *     2     2  reserved  0
- *     4     4  channel   channel    channel   channel      channel                channel    channel
- *     8     8  number    number     number    frames (add) running number of the subscription's frames
- *    16     8  offset    -          offset    bytes (add)  next offset after this  first      end offset
- *    24     8  value     -          at_ms     -            tail: shard's next     limit      -
+ *     4     4  channel   channel    channel   channel      channel                channel channel
+ *     8     8  number    number     number    frames (add) running number of the subscription's
+ * frames 16     8  offset    -          offset    bytes (add)  next offset after this  first end
+ * offset 24     8  value     -          at_ms     -            tail: shard's next     limit      -
  *    32     4  epoch     -          -         -            epoch of the subscription
  *    36     4  lag_ms    -          -         -            now - arrival of the     -          -
  *                                                          next unsent batch, 0 at the tip
  *
- * PRODUCE: each is answered by exactly one ACK. A batch that is stored already is answered DUPLICATE
- * before anything else is asked. After a refusal the batches behind it on the channel are refused too
- * (their number skips one: INVALID), and the producer sends again from the refused one. An
- * OpenProducer on a closed shard is granted, so that a retry is answered DUPLICATE or MOVED.
- *
- * DATA: number is 1 in the first of a subscription and grows by 1; HEARTBEAT repeats the last. The REPLY
- * that made a channel comes before the channel's first frame.
- *
- * CALL/REPLY: number is the call's. HELLO, WELCOME, REFUSE, CALL, REPLY, END carry a protobuf message
- * behind the header; PRODUCE one batch; DATA one or more whole batches. PING carries in `value` what
- * PONG returns. */
+ * CALL/REPLY: number is the call's. HELLO, WELCOME, REFUSE, CALL, REPLY, END carry a protobuf
+ * message behind the header; PRODUCE one batch; DATA one or more whole batches. PING carries in
+ * `value` what PONG returns. */
 struct weir_frame_header {
     uint8_t kind;
     uint8_t status;
@@ -99,11 +92,13 @@ struct weir_frame {
     struct weir_bytes body; /* view into the message */
 };
 
-/* Takes a message apart and checks it: known kind, reserved 0, known status, body present exactly where
- * the kind has one and within the kind's limit. INVALID, TOO_BIG, UNSUPPORTED (unknown kind). */
+/* Takes a message apart and checks it: known kind, reserved 0, known status, a body only where the
+ * kind has one and within the kind's limits. INVALID, TOO_BIG, UNSUPPORTED (unknown kind). */
 enum weir_status weir_frame_decode(struct weir_bytes message, struct weir_frame *out);
 /* Writes the header (40 bytes); the body goes behind it. */
 void weir_frame_encode(const struct weir_frame *frame, struct weir_frame_header *out);
+/* Bytes that may stand behind the header of this kind. */
+size_t weir_frame_body_max(enum weir_frame_kind kind);
 static inline uint32_t
 weir_channel_make(uint32_t serial, uint32_t owner)
 {

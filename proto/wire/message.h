@@ -2,10 +2,11 @@
  *
  * protobuf-c trusts lengths and repeated fields more than we do, so a scan over the raw bytes comes
  * first: total size, nesting, number of fields, count of each repeated field, length of each string
- * and bytes field, UTF-8 of strings. Only then is it unpacked, into an arena of known size. */
+ * and bytes field, UTF-8 of strings, and that no field comes twice that may come once. Only then is
+ * it unpacked, into an arena of bounded size. Fields that this side does not know are skipped. */
 #pragma once
-#include "base/error.h"
 #include "base/buffer.h"
+#include "base/error.h"
 #include "base/text.h"
 #include "wire/frame.h"
 #include "wire/weir.pb-c.h"
@@ -21,6 +22,7 @@ enum weir_status weir_message_unpack(const ProtobufCMessageDescriptor *descripto
                                      struct weir_bytes bytes, ProtobufCMessage **out);
 void weir_message_free(ProtobufCMessage *message); /* NULL is allowed */
 
-/* A new buffer with a frame header and the packed message behind it, ready to send. */
+/* A new buffer with a frame header and the packed message behind it, ready to send. TOO_BIG,
+ * NO_MEMORY. */
 enum weir_status weir_message_frame(const struct weir_frame *head, const ProtobufCMessage *message,
                                     struct weir_buf **out);
