@@ -16,8 +16,7 @@
  *                                <-----------  DATA channel, epoch, number: batches as stored
  *                                <-----------  HEARTBEAT channel: position and lag without data
  *                                <-----------  GAP channel: offsets that are gone, and why
- *                                <-----------  END channel: the shard is closed and drained
- * (EndOfShard)
+ *                                <-----------  END channel: closed and drained (EndOfShard)
  *                                <-----------  STOPPED channel: the broker ended it, and why
  *     PING / PONG                <---------->  both ways, every few seconds
  *                                <-----------  DRAIN: going away, finish and reconnect elsewhere
@@ -53,24 +52,41 @@ enum weir_frame_kind {
     WEIR_FRAME_KINDS
 };
 
-/* The header of every frame; what the last four fields mean depends on the kind. A field that a
- * kind does not use is 0.
+/* The header of every frame; what the fields behind the channel mean depends on the kind. A field
+ * that a kind does not use is 0.
  *
- *   off  size  field     PRODUCE    ACK       CREDIT       DATA/HEARTBEAT         GAP END/STOPPED
- *     0     1  kind
- *     1     1  status    -          status    -            -                      why        -/why
+ *   off  size  field
+ *     0     1  kind      enum weir_frame_kind
+ *     1     1  status    ACK, GAP, STOPPED: enum weir_status, why
  *     2     2  reserved  0
- *     4     4  channel   channel    channel   channel      channel                channel channel
- *     8     8  number    number     number    frames (add) running number of the subscription's
- * frames 16     8  offset    -          offset    bytes (add)  next offset after this  first end
- * offset 24     8  value     -          at_ms     -            tail: shard's next     limit      -
- *    32     4  epoch     -          -         -            epoch of the subscription
- *    36     4  lag_ms    -          -         -            now - arrival of the     -          -
- *                                                          next unsent batch, 0 at the tip
+ *     4     4  channel
+ *     8     8  number
+ *    16     8  offset
+ *    24     8  value
+ *    32     4  epoch     DATA, HEARTBEAT: of the subscription
+ *    36     4  lag_ms    DATA, HEARTBEAT: now - arrival of the next unsent batch, 0 at the tip
  *
- * CALL/REPLY: number is the call's. HELLO, WELCOME, REFUSE, CALL, REPLY, END carry a protobuf
- * message behind the header; PRODUCE one batch; DATA one or more whole batches. PING carries in
- * `value` what PONG returns. */
+ *   kind            number                 offset                  value
+ *   CALL, REPLY     the call's             -                       -
+ *   PRODUCE         the batch's            -                       -
+ *   ACK             the batch's            of its first record     arrival, ms
+ *   CREDIT          frames to add          bytes to add            -
+ *   DATA            running, from 1        next after this frame   tail: the shard's next offset
+ *   HEARTBEAT       the last DATA's        next that will come     tail
+ *   GAP             -                      first that is gone      first that is there again
+ *   END, STOPPED    -                      end: next that would come -
+ *   PING, PONG      -                      -                       PONG returns PING's
+ *
+ * PRODUCE: each is answered by exactly one ACK. A batch that is stored already is answered
+ * DUPLICATE before anything else is asked. After a refusal the batches behind it on the channel are
+ * refused too (their number skips one: INVALID), and the producer sends again from the refused one.
+ * An OpenProducer on a closed shard is granted, so that a retry is answered DUPLICATE or MOVED.
+ *
+ * DATA: number is 1 in the first of a subscription and grows by 1; HEARTBEAT repeats the last. The
+ * REPLY that made a channel comes before the channel's first frame.
+ *
+ * HELLO, WELCOME, REFUSE, CALL, REPLY, END carry a protobuf message behind the header; PRODUCE one
+ * batch; DATA one or more whole batches. */
 struct weir_frame_header {
     uint8_t kind;
     uint8_t status;
