@@ -9,8 +9,8 @@
 #define DAY_MS 86400000u
 
 /* Room for `more` bytes and the NUL. */
-static bool
-reserve(struct weir_text *t, size_t more)
+bool
+weir_text_reserve(struct weir_text *t, size_t more)
 {
     size_t need;
     if (t->failed)
@@ -39,7 +39,7 @@ reserve(struct weir_text *t, size_t more)
 void
 weir_text_append(struct weir_text *t, struct weir_bytes bytes)
 {
-    if (!reserve(t, bytes.len))
+    if (!weir_text_reserve(t, bytes.len))
         return;
     if (bytes.len)
         memcpy(t->data + t->len, bytes.data, bytes.len);
@@ -64,7 +64,7 @@ weir_text_printf(struct weir_text *t, const char *fmt, ...)
         t->failed = true;
         return;
     }
-    if (!reserve(t, (size_t)n))
+    if (!weir_text_reserve(t, (size_t)n))
         return;
     va_start(args, fmt);
     vsnprintf(t->data + t->len, (size_t)n + 1, fmt, args);

@@ -10,6 +10,8 @@ struct weir_text {
     size_t len, capacity;
     bool failed;
 };
+/* Room for `more` bytes beyond len, for writing there directly; false when out of memory. */
+bool weir_text_reserve(struct weir_text *t, size_t more);
 void weir_text_append(struct weir_text *t, struct weir_bytes bytes);
 void weir_text_puts(struct weir_text *t, const char *text);
 [[gnu::format(printf, 2, 3)]] void weir_text_printf(struct weir_text *t, const char *fmt, ...);
