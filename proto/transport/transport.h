@@ -1,11 +1,12 @@
-/* Byte movers: connections that carry whole messages, over NNG streams that speak the SP wire form of
- * PAIR0 (tcp, ipc, tls+tcp), or inside the process (inproc). Any nng_pair0 socket is a peer.
+/* Byte movers: connections that carry whole messages, over NNG streams that speak the SP wire form
+ * of PAIR0 (tcp, ipc, tls+tcp), or inside the process (inproc). Any nng_pair0 socket is a peer.
  *
- *   tcp://127.0.0.1:7070   ipc:///run/weir.sock   abstract://name   tls+tcp://host:7071   inproc://name
+ *   tcp://127.0.0.1:7070   ipc:///run/weir.sock   abstract://name   tls+tcp://host:7071
+ * inproc://name
  *
- * On the wire: both sides send 00 'S' 'P' 00 00 10 00 00, then messages of a big-endian u64 length and
- * the body; over ipc each message has one byte 01 before the length. A peer that is no PAIR0, sends a
- * length over the limit, or does not finish the handshake in time is closed.
+ * On the wire: both sides send 00 'S' 'P' 00 00 10 00 00, then messages of a big-endian u64 length
+ * and the body; over ipc each message has one byte 01 before the length. A peer that is no PAIR0,
+ * sends a length over the limit, or does not finish the handshake in time is closed.
  *
  * Threads: callbacks come on a thread of the transport (inproc: on the caller's loop task) and must
  * only hand over: take the buffer, post, return. A connection's callbacks never overlap. send and
@@ -34,8 +35,8 @@ struct weir_send {
 };
 
 struct weir_conn_events {
-    /* A whole message; `message` is the callee's reference to let go. Until weir_conn_resume is owed
-     * (return false) no further message is read: back-pressure. */
+    /* A whole message; `message` is the callee's reference to let go. Until weir_conn_resume is
+     * owed (return false) no further message is read: back-pressure. */
     bool (*on_message)(void *arg, struct weir_conn *conn, struct weir_buf *message);
     /* The end, once: nothing comes after it. */
     void (*on_closed)(void *arg, struct weir_conn *conn, enum weir_status why);
@@ -70,13 +71,15 @@ enum weir_status weir_dial(struct weir_sys *sys, const char *url,
 void weir_conn_set_events(struct weir_conn *conn, const struct weir_conn_events *events, void *arg);
 /* Raises the message limit to message_bytes_max, after the peer said who it is. */
 void weir_conn_set_limit(struct weir_conn *conn);
-/* Reads on after on_message returned false. */
+/* Reads on after on_message returned false. Any thread; may come before that return has happened
+ * (who the message was posted to can be faster): then reading goes on at once. */
 void weir_conn_resume(struct weir_conn *conn);
 /* Queues a message behind those queued before. Never fails: `sent` tells. */
 void weir_conn_send(struct weir_conn *conn, struct weir_send *send);
 /* Bytes queued and not yet taken by the network; and the moment the oldest of them was queued. */
 uint64_t weir_conn_queued_bytes(const struct weir_conn *conn);
-/* Closes now; queued sends come back CANCELLED. Any thread, any number of times. */
+/* Closes now; queued sends come back CANCELLED. Any thread, any number of times, also from
+ * callbacks. */
 void weir_conn_close(struct weir_conn *conn);
 /* Lets the caller's handle go (the one from accepted or dialed); closes if still open. */
 void weir_conn_unref(struct weir_conn *conn);
