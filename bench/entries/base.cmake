@@ -1,1 +1,0 @@
-weir_bench(spike_journal SOURCES spike_journal.c LIBRARIES Threads::Threads)
