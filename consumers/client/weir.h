@@ -1,12 +1,13 @@
 /* libweir: the C library of Weir's clients.
  *
  *     struct weir_client *client;
- *     weir_client_open(&(struct weir_client_options){.url = "tcp://127.0.0.1:7070"}, &client, &err);
+ *     weir_client_open(&(struct weir_client_options){.url = "tcp://127.0.0.1:7070"}, &client,
+ * &err);
  *
  *     struct weir_producer *producer;
- *     weir_producer_open(client, &(struct weir_producer_options){.stream = "orders"}, &producer, &err);
- *     weir_put(producer, "order-17", 8, data, size, NULL, 1000);
- *     weir_producer_flush(producer, 10000, &err);
+ *     weir_producer_open(client, &(struct weir_producer_options){.stream = "orders"}, &producer,
+ * &err); weir_put(producer, "order-17", 8, data, size, NULL, 1000); weir_producer_flush(producer,
+ * 10000, &err);
  *
  *     struct weir_subscription *sub;
  *     weir_subscribe(client, &(struct weir_subscribe_options){.stream = "orders",
@@ -14,9 +15,9 @@
  *     struct weir_event *event;
  *     while (weir_poll(sub, 1000, &event, &err) == WEIR_OK) { … weir_event_free(event); }
  *
- * A client holds one connection and makes it again when it breaks; producers and subscriptions on it
- * go on where they were: a record that was not acknowledged is sent again under its number and stored
- * once; a subscription resumes behind the last event that was polled.
+ * A client holds one connection and makes it again when it breaks; producers and subscriptions on
+ * it go on where they were: a record that was not acknowledged is sent again under its number and
+ * stored once; a subscription resumes behind the last event that was polled.
  *
  * Ownership: options and their strings are borrowed for the call. What _open, _subscribe, _poll and
  * _describe hand out is freed by the matching call. Closing accepts NULL.
@@ -25,8 +26,8 @@
  * polled by one thread at a time, and that nothing may be used during or after its close. Callbacks
  * come on a thread of the library and must not block. Never fork between open and close.
  *
- * Times are milliseconds; moments are milliseconds since 1970 (UTC). A timeout of 0 does not wait, -1
- * waits for ever. */
+ * Times are milliseconds; moments are milliseconds since 1970 (UTC). A timeout of 0 does not wait,
+ * -1 waits for ever. */
 #pragma once
 #include "base/error.h"
 #include "base/status.h"
@@ -45,11 +46,11 @@ extern "C" {
 struct weir_client;
 
 struct weir_client_options {
-    const char *url;              /* NULL: $WEIR_BROKER, else WEIR_URL_DEFAULT; tcp, ipc, tls+tcp, inproc */
-    const char *name;             /* for the broker's log; NULL: the program's name */
-    int64_t connect_timeout_ms;   /* of open; 0: 5,000; -1: open returns at once, connects behind */
-    const char *tls_ca;           /* PEM file, for tls+tcp; NULL: the system's */
-    bool tls_insecure;            /* do not check the broker's certificate */
+    const char *url;  /* NULL: $WEIR_BROKER, else WEIR_URL_DEFAULT; tcp, ipc, tls+tcp, inproc */
+    const char *name; /* for the broker's log; NULL: the program's name */
+    int64_t connect_timeout_ms; /* of open; 0: 5,000; -1: open returns at once, connects behind */
+    const char *tls_ca;         /* PEM file, for tls+tcp; NULL: the system's */
+    bool tls_insecure;          /* do not check the broker's certificate */
     /* Told when the connection is lost and made again; may be NULL. */
     void (*on_connection)(void *arg, bool connected, const char *text);
     void *arg;
@@ -65,11 +66,11 @@ const char *weir_client_broker(struct weir_client *client); /* "weir-broker 0.1.
 /* ---- streams ---- */
 
 struct weir_stream_options {
-    const char *name;             /* 1 to 128 of [a-zA-Z0-9_.-] */
-    uint32_t shard_count;         /* 0: 1 */
-    uint64_t retention_ms;        /* 0: 24 h */
-    uint64_t retention_bytes;     /* 0: no limit by size; per shard */
-    uint64_t record_bytes_max;    /* 0: 1 MiB; up to 10 MiB */
+    const char *name;          /* 1 to 128 of [a-zA-Z0-9_.-] */
+    uint32_t shard_count;      /* 0: 1 */
+    uint64_t retention_ms;     /* 0: 24 h */
+    uint64_t retention_bytes;  /* 0: no limit by size; per shard */
+    uint64_t record_bytes_max; /* 0: 1 MiB; up to 10 MiB */
 };
 
 enum weir_stream_status {
@@ -81,7 +82,7 @@ enum weir_stream_status {
 
 struct weir_shard_description {
     uint32_t index;
-    char id[21];                  /* "shardId-000000000000" */
+    char id[21];                      /* "shardId-000000000000" */
     char hash_low[40], hash_high[40]; /* decimal */
     int32_t parent, adjacent_parent;  /* -1: none */
     uint64_t created_ms, closed_ms;   /* closed 0: open */
@@ -97,9 +98,11 @@ struct weir_stream_description {
     struct weir_shard_description *shards; /* by index; trimmed ones are left out */
 };
 
-enum weir_status weir_create_stream(struct weir_client *c, const struct weir_stream_options *options,
+enum weir_status weir_create_stream(struct weir_client *c,
+                                    const struct weir_stream_options *options,
                                     struct weir_error *err);
-enum weir_status weir_delete_stream(struct weir_client *c, const char *name, struct weir_error *err);
+enum weir_status weir_delete_stream(struct weir_client *c, const char *name,
+                                    struct weir_error *err);
 /* Calls each for every name, in order. */
 enum weir_status weir_list_streams(struct weir_client *c, void (*each)(void *arg, const char *name),
                                    void *arg, struct weir_error *err);
@@ -121,8 +124,8 @@ enum weir_status weir_update_shard_count(struct weir_client *c, const char *name
 
 struct weir_producer;
 
-/* The fate of one record; `tag` is the one given to put. On a failure the record is not stored, except
- * UNKNOWN. */
+/* The fate of one record; `tag` is the one given to put. On a failure the record is not stored,
+ * except UNKNOWN. */
 struct weir_ack {
     void *tag;
     enum weir_status status;
@@ -133,14 +136,15 @@ struct weir_ack {
 
 struct weir_producer_options {
     const char *stream;
-    uint64_t batch_bytes;         /* 0: 256 KiB; a batch is sent when it has this much */
-    int64_t linger_ms;            /* 0: 2; -1: none, each put is sent at once; a batch waits at most */
-    uint64_t memory_bytes;        /* 0: 32 MiB; records not yet acknowledged */
-    uint32_t batches_in_flight;   /* 0: 16, per shard */
-    bool uncompressed;            /* else LZ4 */
+    uint64_t batch_bytes;  /* 0: 256 KiB; a batch is sent when it has this much */
+    int64_t linger_ms;     /* 0: 2; -1: none, each put is sent at once; a batch waits at most */
+    uint64_t memory_bytes; /* 0: 32 MiB; records not yet acknowledged */
+    uint32_t batches_in_flight; /* 0: 16, per shard */
+    bool uncompressed;          /* else LZ4 */
     bool no_deduplication;
-    uint64_t retry_ms;            /* 0: 120,000; then a record that is not stored fails with TIMEOUT */
-    void (*on_ack)(void *arg, const struct weir_ack *ack); /* per record, in order per shard; or NULL */
+    uint64_t retry_ms; /* 0: 120,000; then a record that is not stored fails with TIMEOUT */
+    void (*on_ack)(void *arg,
+                   const struct weir_ack *ack); /* per record, in order per shard; or NULL */
     /* Per batch instead of per record where no tag is needed: `count` records from `offset` on. */
     void (*on_batch_ack)(void *arg, enum weir_status st, uint32_t shard, uint64_t offset,
                          uint32_t count);
@@ -148,18 +152,19 @@ struct weir_producer_options {
 };
 
 /* NOT_FOUND: no such stream. */
-enum weir_status weir_producer_open(struct weir_client *c, const struct weir_producer_options *options,
+enum weir_status weir_producer_open(struct weir_client *c,
+                                    const struct weir_producer_options *options,
                                     struct weir_producer **out, struct weir_error *err);
 /* Copies the record in; the order of puts per key is the order in the stream, also over retries,
  * splits and merges. AGAIN: memory_bytes are in use and timeout_ms passed. TOO_BIG, INVALID. */
-enum weir_status weir_put(struct weir_producer *p, const void *key, size_t key_len, const void *data,
-                          size_t data_len, void *tag, int64_t timeout_ms);
+enum weir_status weir_put(struct weir_producer *p, const void *key, size_t key_len,
+                          const void *data, size_t data_len, void *tag, int64_t timeout_ms);
 /* The same with an explicit hash key, decimal. */
 enum weir_status weir_put_hashed(struct weir_producer *p, const void *key, size_t key_len,
                                  const char *explicit_hash, const void *data, size_t data_len,
                                  void *tag, int64_t timeout_ms);
-/* Sends what waits, and waits until all is acknowledged. TIMEOUT; else the first failure since the last
- * flush. */
+/* Sends what waits, and waits until all is acknowledged. TIMEOUT; else the first failure since the
+ * last flush. */
 enum weir_status weir_producer_flush(struct weir_producer *p, int64_t timeout_ms,
                                      struct weir_error *err);
 
@@ -177,10 +182,10 @@ void weir_producer_close(struct weir_producer *p);
 enum weir_from_kind {
     WEIR_FROM_LATEST,
     WEIR_FROM_OLDEST,
-    WEIR_FROM_OFFSET,       /* with shard */
-    WEIR_FROM_SEQUENCE,     /* 56 digits; at it; with shard (0 is taken from the number) */
+    WEIR_FROM_OFFSET,   /* with shard */
+    WEIR_FROM_SEQUENCE, /* 56 digits; at it; with shard (0 is taken from the number) */
     WEIR_FROM_TIME,
-    WEIR_FROM_CHECKPOINT,   /* of `consumer`; `otherwise` where a shard has none */
+    WEIR_FROM_CHECKPOINT, /* of `consumer`; `otherwise` where a shard has none */
 };
 
 struct weir_from {
@@ -194,37 +199,37 @@ struct weir_from {
 
 struct weir_subscribe_options {
     const char *stream;
-    uint32_t shard;               /* with `one_shard` */
-    bool one_shard;               /* else all: parents before their children, through splits and merges */
-    const char *consumer;         /* name, for lag and checkpoints; may be NULL */
+    uint32_t shard;       /* with `one_shard` */
+    bool one_shard;       /* else all: parents before their children, through splits and merges */
+    const char *consumer; /* name, for lag and checkpoints; may be NULL */
     struct weir_from from;
-    bool take_checkpoint;         /* take the fencing token of each shard: older owners are refused */
-    uint64_t credit_bytes;        /* 0: 8 MiB, per shard at most, 32 MiB over all */
-    uint64_t frame_bytes;         /* 0: 256 KiB */
-    uint64_t until_ms;            /* 0: never; stop before arrivals at or after this moment */
-    bool until_tail;              /* stop at what is there now */
-    uint32_t heartbeat_ms;        /* 0: 1,000 */
-    bool fail_if_trimmed;         /* else a GAP event, then on */
+    bool take_checkpoint;  /* take the fencing token of each shard: older owners are refused */
+    uint64_t credit_bytes; /* 0: 8 MiB, per shard at most, 32 MiB over all */
+    uint64_t frame_bytes;  /* 0: 256 KiB */
+    uint64_t until_ms;     /* 0: never; stop before arrivals at or after this moment */
+    bool until_tail;       /* stop at what is there now */
+    uint32_t heartbeat_ms; /* 0: 1,000 */
+    bool fail_if_trimmed;  /* else a GAP event, then on */
 };
 
 enum weir_event_kind {
     WEIR_EVENT_RECORDS,
-    WEIR_EVENT_PROGRESS,    /* no data; position and lag moved (heartbeat) */
-    WEIR_EVENT_GAP,         /* offsets [first, limit) are gone: `why` TRIMMED or DAMAGED */
-    WEIR_EVENT_SHARD_END,   /* a closed shard was read to its end; children follow by themselves */
-    WEIR_EVENT_CONNECTION,  /* lost (connected false) or back: nothing is missing */
-    WEIR_EVENT_FENCED,      /* another owner took the shard's checkpoint; no more of it comes */
+    WEIR_EVENT_PROGRESS,   /* no data; position and lag moved (heartbeat) */
+    WEIR_EVENT_GAP,        /* offsets [first, limit) are gone: `why` TRIMMED or DAMAGED */
+    WEIR_EVENT_SHARD_END,  /* a closed shard was read to its end; children follow by themselves */
+    WEIR_EVENT_CONNECTION, /* lost (connected false) or back: nothing is missing */
+    WEIR_EVENT_FENCED,     /* another owner took the shard's checkpoint; no more of it comes */
 };
 
 /* An event; valid until freed. Freeing returns its credit. */
 struct weir_event {
     enum weir_event_kind kind;
     uint32_t shard;
-    uint64_t first, limit;  /* offsets: of RECORDS the first and the one after the last; of GAP */
-    uint64_t tail;          /* the shard's next offset as the broker knew it when it sent */
-    uint64_t lag_ms;        /* 0 at the tip */
-    uint64_t epoch;         /* fencing token, with take_checkpoint */
-    uint32_t records;       /* how many */
+    uint64_t first, limit; /* offsets: of RECORDS the first and the one after the last; of GAP */
+    uint64_t tail;         /* the shard's next offset as the broker knew it when it sent */
+    uint64_t lag_ms;       /* 0 at the tip */
+    uint64_t epoch;        /* fencing token, with take_checkpoint */
+    uint32_t records;      /* how many */
     enum weir_status why;
     bool connected;
 };
@@ -265,8 +270,8 @@ void weir_subscription_close(struct weir_subscription *s);
  * take_checkpoint the subscription's token is used. */
 enum weir_status weir_checkpoint(struct weir_subscription *s, uint32_t shard, uint64_t offset,
                                  struct weir_error *err);
-/* The same without waiting; at most one per shard is under way, a newer one replaces one that waits.
- * Failures come with the next weir_poll. */
+/* The same without waiting; at most one per shard is under way, a newer one replaces one that
+ * waits. Failures come with the next weir_poll. */
 void weir_checkpoint_later(struct weir_subscription *s, uint32_t shard, uint64_t offset);
 
 struct weir_checkpoint_info {
@@ -280,8 +285,9 @@ enum weir_status weir_get_checkpoints(struct weir_client *c, const char *stream,
                                       void (*each)(void *arg, const struct weir_checkpoint_info *),
                                       void *arg, struct weir_error *err);
 /* An operator's set: takes the token over, so that a running owner is fenced. */
-enum weir_status weir_set_checkpoint(struct weir_client *c, const char *stream, const char *consumer,
-                                     uint32_t shard, uint64_t offset, struct weir_error *err);
+enum weir_status weir_set_checkpoint(struct weir_client *c, const char *stream,
+                                     const char *consumer, uint32_t shard, uint64_t offset,
+                                     struct weir_error *err);
 /* Takes the fencing token of one shard: *epoch_out is newer than any before. */
 enum weir_status weir_acquire_checkpoint(struct weir_client *c, const char *stream,
                                          const char *consumer, uint32_t shard, const char *owner,
@@ -289,8 +295,8 @@ enum weir_status weir_acquire_checkpoint(struct weir_client *c, const char *stre
 enum weir_status weir_reset_checkpoints(struct weir_client *c, const char *stream,
                                         const char *consumer, struct weir_error *err);
 /* Where `from` lies in each open (or the given) shard. */
-enum weir_status weir_resolve(struct weir_client *c, const char *stream, const struct weir_from *from,
-                              const char *consumer,
+enum weir_status weir_resolve(struct weir_client *c, const char *stream,
+                              const struct weir_from *from, const char *consumer,
                               void (*each)(void *arg, uint32_t shard, uint64_t offset,
                                            uint64_t oldest, uint64_t tail),
                               void *arg, struct weir_error *err);

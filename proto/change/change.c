@@ -112,7 +112,9 @@ weir_change_attributes_next(struct weir_change_attributes *walk, struct weir_cha
     if (weir_json_next(r) != WEIR_JSON_OBJECT || weir_json_next(r) != WEIR_JSON_NAME ||
         !type_from_name(r, &found.type))
         return refuse(r);
-    if (!token_fits(weir_json_next(r), found.type) || !weir_json_skip(r))
+    if (!token_fits(weir_json_next(r), found.type))
+        return refuse(r);
+    if ((r->token == WEIR_JSON_OBJECT || r->token == WEIR_JSON_ARRAY) && !weir_json_skip(r))
         return refuse(r);
     found.value = r->text;
     if (weir_json_next(r) != WEIR_JSON_OBJECT_END)

@@ -101,6 +101,7 @@ string_rest(struct walk *w, const uint8_t *q, bool write)
         if (len == 0)
             return FAIL(w, at, reason);
         q += len;
+        w->escaped = true;
         if (write)
             w->out += weir_json_escape_write(code, w->out);
         const uint8_t *from = q;
@@ -677,28 +678,35 @@ finish(struct walk *w)
 
 /* The record */
 
-static unsigned
-field_of(struct weir_bytes name, bool in_dynamodb)
+/* Whether the string that was passed last, `raw` between its quotes, says `text`. */
+[[gnu::always_inline]] static inline bool
+says(const struct walk *w, struct weir_bytes raw, const char *text)
 {
-    static const struct {
-        const char *name;
-        unsigned field;
-    } outer[] = {{"eventName", EVENT_NAME},
-                 {"eventID", EVENT_ID},
-                 {"tableName", TABLE},
-                 {"dynamodb", DYNAMODB}},
-      inner[] = {{"ApproximateCreationDateTime", CREATED_AT},
-                 {"ApproximateCreationDateTimePrecision", PRECISION},
-                 {"Keys", KEYS},
-                 {"NewImage", NEW_IMAGE},
-                 {"OldImage", OLD_IMAGE}};
-    static_assert(sizeof outer / sizeof outer[0] == 4 && sizeof inner / sizeof inner[0] == 5);
-    for (size_t i = 0; i < (in_dynamodb ? 5 : 4); i++) {
-        const char *known = in_dynamodb ? inner[i].name : outer[i].name;
-        if (weir_json_text_equal(name, weir_bytes_of(known)))
-            return in_dynamodb ? inner[i].field : outer[i].field;
-    }
-    return 0;
+    size_t len = __builtin_strlen(text);
+    if (UNLIKELY(w->escaped))
+        return weir_json_text_equal(raw, weir_bytes(text, len));
+    return raw.len == len && memcmp(raw.data, text, len) == 0;
+}
+
+static unsigned
+outer_field(const struct walk *w, struct weir_bytes name)
+{
+    return says(w, name, "eventName")   ? EVENT_NAME
+           : says(w, name, "eventID")   ? EVENT_ID
+           : says(w, name, "tableName") ? TABLE
+           : says(w, name, "dynamodb")  ? DYNAMODB
+                                        : 0;
+}
+
+static unsigned
+inner_field(const struct walk *w, struct weir_bytes name)
+{
+    return says(w, name, "NewImage")                               ? NEW_IMAGE
+           : says(w, name, "OldImage")                             ? OLD_IMAGE
+           : says(w, name, "Keys")                                 ? KEYS
+           : says(w, name, "ApproximateCreationDateTime")          ? CREATED_AT
+           : says(w, name, "ApproximateCreationDateTimePrecision") ? PRECISION
+                                                                   : 0;
 }
 
 static const uint8_t *
@@ -708,6 +716,7 @@ text_member(struct walk *w, const uint8_t *p, struct weir_bytes *out)
     const uint8_t *from = p;
     if (*p != '"')
         return FAIL(w, p, "expected a string");
+    w->escaped = false;
     p = string(w, p, &none, false);
     if (p)
         *out = between(from, p);
@@ -722,14 +731,15 @@ event_name(struct walk *w, const uint8_t *p)
     p = text_member(w, p, &text);
     if (!p)
         return NULL;
-    for (int event = WEIR_CHANGE_INSERT; event <= WEIR_CHANGE_REMOVE; event++) {
-        const char *known = weir_change_event_name((enum weir_change_event)event);
-        if (weir_json_text_equal(text, weir_bytes_of(known))) {
-            w->info.event = (enum weir_change_event)event;
-            return p;
-        }
-    }
-    return FAIL(w, from, "eventName is none of INSERT, MODIFY, REMOVE");
+    if (says(w, text, "MODIFY"))
+        w->info.event = WEIR_CHANGE_MODIFY;
+    else if (says(w, text, "INSERT"))
+        w->info.event = WEIR_CHANGE_INSERT;
+    else if (says(w, text, "REMOVE"))
+        w->info.event = WEIR_CHANGE_REMOVE;
+    else
+        return FAIL(w, from, "eventName is none of INSERT, MODIFY, REMOVE");
+    return p;
 }
 
 static const uint8_t *
@@ -757,9 +767,9 @@ precision(struct walk *w, const uint8_t *p)
     p = text_member(w, p, &text);
     if (!p)
         return NULL;
-    if (weir_json_text_equal(text, weir_bytes_of("MICROSECOND")))
+    if (says(w, text, "MICROSECOND"))
         w->info.microseconds = true;
-    else if (!weir_json_text_equal(text, weir_bytes_of("MILLISECOND")))
+    else if (!says(w, text, "MILLISECOND"))
         return FAIL(w, from, "precision is neither MILLISECOND nor MICROSECOND");
     w->is_stale = w->has_source && w->info.microseconds;
     return p;
@@ -804,10 +814,12 @@ members_of_record(struct walk *w, const uint8_t *p, bool in_dynamodb)
         const uint8_t *from = p;
         if (p == w->end || *p != '"')
             return FAIL(w, p, "expected a name in quotes");
+        w->escaped = false;
         p = string(w, p, &none, false);
         if (!p)
             return NULL;
-        unsigned field = field_of(between(from, p), in_dynamodb);
+        struct weir_bytes name = between(from, p);
+        unsigned field = in_dynamodb ? inner_field(w, name) : outer_field(w, name);
         if (w->seen & field)
             return FAIL(w, from, "member occurs twice");
         p = expect(w, p, ':', "expected ':'");

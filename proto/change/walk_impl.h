@@ -46,6 +46,8 @@ struct walk {
     bool has_source, has_old;
     bool is_stale; /* the header was written before something that changes it was read */
 
+    bool escaped; /* a string with escapes was passed since this was cleared */
+
     /* The failure. */
     enum weir_status status;
     const uint8_t *at;

@@ -113,6 +113,15 @@ block_errors(__m256i now, __m256i before)
     return _mm256_xor_si256(_mm256_and_si256(asked, _mm256_set1_epi8((char)0x80)), pairs);
 }
 
+static inline bool
+is_ascii(const uint8_t p[128])
+{
+    __m256i any = _mm256_setzero_si256();
+    for (int i = 0; i < 128; i += 32)
+        any = _mm256_or_si256(any, _mm256_loadu_si256((const __m256i *)(const void *)(p + i)));
+    return _mm256_movemask_epi8(any) == 0;
+}
+
 bool
 weir_json_utf8_is_valid_avx2(struct weir_bytes text)
 {
@@ -121,6 +130,12 @@ weir_json_utf8_is_valid_avx2(struct weir_bytes text)
     __m256i errors = _mm256_setzero_si256(), before = _mm256_setzero_si256();
     bool plain = true; /* the block before was ASCII */
     while (left >= 32) {
+        while (plain && left >= 128 && is_ascii(p)) {
+            p += 128;
+            left -= 128;
+        }
+        if (left < 32)
+            break;
         __m256i now = _mm256_loadu_si256((const __m256i *)(const void *)p);
         bool ascii = _mm256_movemask_epi8(now) == 0;
         if (!ascii || !plain)

@@ -28,6 +28,7 @@ struct world {
     struct weir_random random;
     uint64_t trace; /* everything that ran, when, and where, folded */
     uint64_t events;
+    bool ending; /* nobody starts anything any more */
 };
 
 static void
@@ -44,6 +45,8 @@ static void
 act(struct actor *actor)
 {
     struct world *w = actor->world;
+    if (w->ending)
+        return;
     uint64_t draw = weir_random_u64(&w->random);
     struct actor *other = &w->actors[draw % ACTORS];
     if (draw & 1u << 8)
@@ -115,9 +118,10 @@ run_world(uint64_t seed, unsigned rounds, uint64_t *events_out)
     }
     uint64_t trace = w->trace;
     *events_out = w->events;
-    weir_pool_free(w->pool);
+    w->ending = true;
     for (int i = 0; i < LOOPS; i++)
         weir_loop_stop(w->loops[i]);
+    weir_pool_free(w->pool);
     for (int i = 0; i < LOOPS; i++)
         weir_loop_free(w->loops[i]);
     free(w);

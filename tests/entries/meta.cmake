@@ -1,0 +1,2 @@
+weir_test(unit meta SOURCES unit/meta/test_table.c unit/meta/test_faults.c unit/meta/test_damage.c
+    NEEDS meta memfs TIMEOUT 300)
