@@ -21,7 +21,7 @@
 #endif
 
 /* weir_scan_copy() may write this many bytes beyond what it was asked to copy. */
-#define WEIR_SCAN_SLACK 64
+#define WEIR_SCAN_SLACK 32
 
 typedef const uint8_t *weir_scan_fn(const uint8_t *p, const uint8_t *end);
 
@@ -94,23 +94,19 @@ weir_scan_vector(__m256i v)
         _mm256_or_si256(_mm256_or_si256(quote, backslash), control));
 }
 
-/* 64 bytes in one step: most strings of real records end inside the first, and one step without a
- * question about the length is worth more than the second vector costs. */
 [[gnu::always_inline]] static inline const uint8_t *
 weir_scan_blocks(const uint8_t *p, const uint8_t *end, uint8_t *out)
 {
-    while (end - p >= 64) {
-        __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)p);
-        __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32));
+    while (end - p >= 32) {
+        __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)p);
         if (out) {
-            _mm256_storeu_si256((__m256i *)(void *)out, a);
-            _mm256_storeu_si256((__m256i *)(void *)(out + 32), b);
-            out += 64;
+            _mm256_storeu_si256((__m256i *)(void *)out, v);
+            out += 32;
         }
-        uint64_t hit = weir_scan_vector(a) | (uint64_t)weir_scan_vector(b) << 32;
+        uint32_t hit = weir_scan_vector(v);
         if (hit)
-            return p + __builtin_ctzll(hit);
-        p += 64;
+            return p + __builtin_ctz(hit);
+        p += 32;
     }
     return weir_scan_words(p, end, out);
 }
