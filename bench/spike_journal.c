@@ -28,8 +28,9 @@
 
 #define KIB ((size_t)1024)
 #define MIB (1024 * KIB)
-#define TOTAL (256 * MIB) /* what replay, recovery and retention work on, and the files of ingest \
-                           */
+#define TOTAL                                                                           \
+    (256 * MIB) /* what replay, recovery and retention work on, and the files of ingest \
+                 */
 #define SEGMENT (32 * MIB)
 #define SEGMENTS (TOTAL / SEGMENT)
 #define GROUP (1 * MIB)
@@ -512,12 +513,28 @@ run_paced(struct committer *c, unsigned shards, double seconds)
     free(all);
 }
 
+/* What a write of 64 KiB and its fdatasync cost by themselves, now. */
+static double
+sync_floor_ms(const struct layout *l, uint8_t *bytes)
+{
+    struct latencies syncs = {0};
+    for (unsigned i = 0; i < 100; i++) {
+        uint64_t begin = now_ns();
+        write_all(l->fds[0], bytes, 64 * KIB, i * 64 * KIB);
+        sync_file(l->fds[0]);
+        add_latency(&syncs, now_ns() - begin);
+    }
+    double p50 = percentile_ms(&syncs, 50);
+    free(syncs.ns);
+    return p50;
+}
+
 static void
 measure_commits(const char *dir, unsigned shards, unsigned rounds, double seconds)
 {
     static struct layout layouts[2];
     struct figure rate[SIDES] = {0}, p50[SIDES] = {0}, p99[SIDES] = {0};
-    struct figure paced50[SIDES] = {0}, paced99[SIDES] = {0};
+    struct figure paced50[SIDES] = {0}, paced99[SIDES] = {0}, floor = {0};
     struct syncers syncers;
     uint8_t *bytes = must(malloc(GROUP));
     uint64_t state = 1;
@@ -530,6 +547,7 @@ measure_commits(const char *dir, unsigned shards, unsigned rounds, double second
     layout_open(&layouts[1], dir, "set", shards, file > 512 * KIB ? file : 512 * KIB);
     syncers_start(&syncers);
     for (unsigned round = 0; round < rounds; round++) {
+        add(&floor, sync_floor_ms(&layouts[0], bytes));
         for (unsigned turn = 0; turn < SIDES; turn++) {
             enum side side = (enum side)((turn + round) % SIDES);
             struct latencies acks = {0};
@@ -548,6 +566,7 @@ measure_commits(const char *dir, unsigned shards, unsigned rounds, double second
     layout_close(&layouts[0]);
     layout_close(&layouts[1]);
     free(bytes);
+    print_figure("64 KiB sync floor p50", "one file", shards, &floor, "ms");
     for (int side = 0; side < SIDES; side++)
         print_figure("ingest", side_names[side], shards, &rate[side], "MB/s");
     for (int side = 0; side < SIDES; side++) {
@@ -616,14 +635,14 @@ fill_end(struct filled *f)
     free(f->index);
 }
 
-/* Reads a shard's batches by the index, neighbours together, and asks for the next ones ahead. */
+/* Reads a shard's batches by the index, neighbours together; where they are on the disk, it asks
+ * for the next 2 MiB of them ahead. */
 static size_t
-replay_journal(const struct filled *f, uint32_t shard, uint8_t *bytes)
+replay_journal(const struct filled *f, uint32_t shard, bool on_disk, uint8_t *bytes)
 {
-    enum { AHEAD = 32 };
-    size_t total = 0, asked = shard;
+    size_t total = 0, asked = shard, ahead = 2 * MIB / f->len * f->shards;
     for (size_t number = shard; number < f->batches;) {
-        for (; asked < f->batches && asked <= number + AHEAD * f->shards; asked += f->shards)
+        for (; on_disk && asked < f->batches && asked <= number + ahead; asked += f->shards)
             posix_fadvise(f->journal.fds[f->index[asked].at / SEGMENT],
                           (off_t)(f->index[asked].at % SEGMENT), (off_t)f->len,
                           POSIX_FADV_WILLNEED);
@@ -660,14 +679,15 @@ replay_set(const struct filled *f, uint32_t shard, uint8_t *bytes)
 }
 
 static double
-replay_rate(const struct filled *f, bool of_journal, uint8_t *bytes)
+replay_rate(const struct filled *f, bool of_journal, bool on_disk, uint8_t *bytes)
 {
     unsigned readers = f->shards < 16 ? f->shards : 16;
     size_t total = 0;
     uint64_t begin = now_ns();
     for (unsigned i = 0; i < readers; i++) {
         uint32_t shard = (uint32_t)(i * (f->shards / readers));
-        total += of_journal ? replay_journal(f, shard, bytes) : replay_set(f, shard, bytes);
+        total +=
+            of_journal ? replay_journal(f, shard, on_disk, bytes) : replay_set(f, shard, bytes);
     }
     return (double)total / 1e6 / ((double)(now_ns() - begin) / 1e9);
 }
@@ -738,8 +758,8 @@ measure_reads(const char *dir, unsigned shards, unsigned rounds)
         for (unsigned turn = 0; turn < 2; turn++) {
             bool of_journal = (turn + round) % 2 == 0;
             forget_cached(of_journal ? &f.journal : &f.set);
-            add(&cold[!of_journal], replay_rate(&f, of_journal, bytes));
-            add(&warm[!of_journal], replay_rate(&f, of_journal, bytes));
+            add(&cold[!of_journal], replay_rate(&f, of_journal, true, bytes));
+            add(&warm[!of_journal], replay_rate(&f, of_journal, false, bytes));
             forget_cached(of_journal ? &f.journal : &f.set);
             add(&recovery[!of_journal],
                 of_journal ? recover_journal(&f, bytes) : recover_set(&f, bytes));
