@@ -1,0 +1,6 @@
+weir_test(unit main_settings SOURCES unit/main/test_settings.c NEEDS main)
+weir_test(unit main_program_log SOURCES unit/main/test_program_log.c NEEDS main)
+weir_test(unit main_notify SOURCES unit/main/test_notify.c NEEDS main)
+if(TARGET weir-broker)
+    weir_test(system daemon SOURCES system/test_daemon.c NEEDS base sys DEPENDS weir-broker)
+endif()
