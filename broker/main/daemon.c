@@ -16,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How long peers get to leave by themselves, once all they sent is on disk. */
-#define LEAVE_MS 1000
+/* Peers get this part of the drain's time to leave by themselves, once all they sent is on disk. */
+#define LEAVE_PART 10
 #define LEAVE_STEP_MS 20
 
 struct daemon {
@@ -320,7 +320,8 @@ drain(struct daemon *d, int signo)
         uint64_t now = now_ms();
         if (!drained_at && is_drained(d))
             drained_at = now;
-        if (drained_at && (weir_native_connections(d->native) == 0 || now - drained_at > LEAVE_MS))
+        if (drained_at &&
+            (weir_native_connections(d->native) == 0 || now - drained_at > most / LEAVE_PART))
             return true;
         if (now - started > most) {
             weir_program_log_printf(d->log, WEIR_ERROR, "not drained after %llu ms",
