@@ -2,12 +2,17 @@
  * (journal_local.c) is the embedded default; another one on a distributed store comes later, so
  * nothing above knows paths, inodes or memory maps.
  *
- * A journal is a row of numbered segments. Bytes are appended in groups at named positions, one group
- * in flight; each group carries the writer's epoch, and an engine refuses an older epoch's (FENCED).
- * Calls that may block are made from the committer or from pool threads, never from an owner. */
+ * A journal is a row of numbered segments. Bytes are appended in groups at named positions, one
+ * group in flight; each group carries the writer's epoch, and an engine refuses an older epoch's
+ * (FENCED). What the bytes mean (headers, groups, footers) is the log's business (format.h).
+ *
+ * Threads: calls may block; they are made before the owner's loop runs, from the committer, or from
+ * pool threads, never from an owner. append, sync and roll: one thread at a time. read, seal, trim
+ * and prepare may run beside them. */
 #pragma once
 #include "base/error.h"
 #include "base/status.h"
+#include "sys/sys.h"
 #include <sys/uio.h>
 
 struct weir_journal;
@@ -26,33 +31,55 @@ struct weir_journal_caps {
 
 struct weir_segment_stat {
     uint64_t segment;
-    uint64_t bytes;     /* written */
-    bool sealed;
+    uint64_t bytes; /* of the whole, with what was prepared ahead */
 };
 
 struct weir_journal_ops {
     void (*caps)(struct weir_journal *j, struct weir_journal_caps *out);
     /* From now on only appends of `epoch` are taken; OK means no older one can land any more. */
     enum weir_status (*fence)(struct weir_journal *j, uint32_t epoch);
-    /* All of it or nothing that recovery would believe. OK (durable when `sync`); FENCED; AGAIN; FULL is
-     * WEIR_TOO_BIG: roll; NO_SPACE; IO; UNKNOWN: find out by reading. */
+    /* Calls `each` for all segments that may hold data, in the order of their numbers; a status
+     * other than OK ends it and is returned. */
+    enum weir_status (*list)(struct weir_journal *j,
+                             enum weir_status (*each)(void *arg, const struct weir_segment_stat *s),
+                             void *arg);
+    /* The next append comes at `at`, into a segment that exists. Segments behind it hold nothing.
+     */
+    enum weir_status (*resume)(struct weir_journal *j, struct weir_position at);
+    /* Opens a segment for appending at byte 0, without anything that an earlier try left there; the
+     * one before takes no more. */
+    enum weir_status (*roll)(struct weir_journal *j, uint64_t segment);
+    /* All of it or nothing that recovery would believe. OK (durable when `sync`); FENCED; NO_SPACE;
+     * IO; UNKNOWN: find out by reading. After a failure the segment takes no more appends: roll. */
     enum weir_status (*append)(struct weir_journal *j, struct weir_position at,
                                const struct iovec *iov, int count, bool sync);
+    /* What was appended is durable. A failure is as append's. */
     enum weir_status (*sync)(struct weir_journal *j);
+    /* Fewer bytes only at the segment's end. NOT_FOUND: it was trimmed. */
     enum weir_status (*read)(struct weir_journal *j, struct weir_position at, void *buf, size_t len,
                              size_t *read_out);
-    /* Opens the next segment for appending; the old one takes no more. */
-    enum weir_status (*roll)(struct weir_journal *j, uint64_t segment);
-    /* Stores the footer behind the last group of a rolled segment. */
-    enum weir_status (*seal)(struct weir_journal *j, uint64_t segment, uint64_t end,
+    /* A hint that this will be read soon. */
+    void (*advise)(struct weir_journal *j, struct weir_position at, uint64_t len);
+    /* Puts the footer behind the last group of a segment that takes no more, so that it ends there.
+     */
+    enum weir_status (*seal)(struct weir_journal *j, struct weir_position end,
                              const struct iovec *iov, int count);
     /* Removes (or recycles) a whole segment; the caller recorded the boundary before. */
     enum weir_status (*trim)(struct weir_journal *j, uint64_t segment);
-    enum weir_status (*list)(struct weir_journal *j,
-                             void (*each)(void *arg, const struct weir_segment_stat *s), void *arg);
+    /* A piece of the work that is better done ahead of the writer. OK: there may be more; END: not
+     * at present. NULL where there is none. One call at a time. */
+    enum weir_status (*prepare)(struct weir_journal *j);
+    /* Bytes that can be appended without asking for more room. */
+    uint64_t (*ready_bytes)(struct weir_journal *j);
     void (*close)(struct weir_journal *j);
 };
 
 struct weir_journal {
     const struct weir_journal_ops *ops;
 };
+
+/* The local engine: files `00000001.seg` and so on in `directory` (made if missing).
+ * `prewrite_bytes`: zeros written and synced ahead of the writer; 0: none. */
+enum weir_status weir_journal_local(struct weir_fs *fs, const char *directory,
+                                    uint64_t segment_bytes, uint64_t prewrite_bytes,
+                                    struct weir_journal **out, struct weir_error *err);

@@ -1,21 +1,22 @@
-/* The log of one owner: the batches of its shards in one journal, in commit order, and the index that
- * finds a shard's batches again.
+/* The log of one owner: the batches of its shards in one journal, in commit order, and the index
+ * that finds a shard's batches again.
  *
  *     append ──> next group ──write, sync──> durable ──> index, `durable` callback, done callback
  *     read  <── tail cache (memory) or journal (pool thread), checked before it leaves
  *
- * Acknowledged means on disk: done(OK) comes after the journal's sync returned (durability SYNC), or
- * after the write (INTERVAL: synced every interval_ms; named, visible, never the default). After a
- * failed write or sync nothing of that group is acknowledged, its segment is never written again, and
- * the log goes on in a new one; where that fails too it refuses writes (NO_SPACE while the disk is
- * full, IO otherwise), keeps serving reads, and tries again by itself.
+ * Acknowledged means on disk: done(OK) comes after the journal's sync returned (durability SYNC),
+ * or after the write (INTERVAL: synced every interval_ms; named, visible, never the default). After
+ * a failed write or sync nothing of that group is acknowledged, its segment is never written again,
+ * and the log goes on in a new one; where that fails too it refuses writes (NO_SPACE while the disk
+ * is full, IO otherwise), keeps serving reads, and tries again by itself.
  *
  * The log knows shards by number, offsets and bytes. It does not know streams' names, hash ranges,
  * consumers, or what a record means. It assumes no local file: below it stands struct weir_journal
  * (journal.h).
  *
- * Threads: all calls on the owner's loop, unless they say otherwise; callbacks come on it too, never
- * from inside the call that asked. open and close: before the loop runs and after it stopped. */
+ * Threads: all calls on the owner's loop, unless they say otherwise; callbacks come on it too,
+ * never from inside the call that asked. open and close: before the loop runs and after it stopped.
+ */
 #pragma once
 #include "base/buffer.h"
 #include "base/error.h"
@@ -28,8 +29,8 @@ struct weir_log;
 
 enum weir_durability { WEIR_DURABILITY_SYNC, WEIR_DURABILITY_INTERVAL };
 
-/* One batch became durable, in offset order per shard. `slice` is borrowed; ref its buffer to keep it.
- * The info is the sealed header's. */
+/* One batch became durable, in offset order per shard. `slice` is borrowed; ref its buffer to keep
+ * it. The info is the sealed header's. */
 struct weir_log_observer {
     void (*durable)(struct weir_log_observer *o, const struct weir_batch_info *info,
                     struct weir_slice slice);
@@ -44,13 +45,13 @@ struct weir_log_observer {
 struct weir_log_config {
     struct weir_sys *sys;
     struct weir_loop *loop;
-    const char *directory;       /* below sys->fs, e.g. "journal-0"; made if missing */
-    uint32_t journal;            /* its number, written into every group */
-    uint64_t segment_bytes;      /* 1 MiB to 1 GiB */
-    uint64_t prewrite_bytes;     /* zeros written and synced ahead of the writer; 0 to 16 segments */
-    uint64_t group_bytes_max;    /* of one commit; 64 KiB to 16 MiB */
-    uint64_t queue_bytes_max;    /* appended, not yet durable; beyond: AGAIN */
-    uint64_t cache_bytes_max;    /* tail cache: latest batches in memory */
+    const char *directory;    /* below sys->fs, e.g. "journal-0"; made if missing */
+    uint32_t journal;         /* its number, written into every group */
+    uint64_t segment_bytes;   /* 1 MiB to 1 GiB */
+    uint64_t prewrite_bytes;  /* zeros written and synced ahead of the writer; 0 to 16 segments */
+    uint64_t group_bytes_max; /* of one commit; 64 KiB to 16 MiB */
+    uint64_t queue_bytes_max; /* appended, not yet durable; beyond: AGAIN */
+    uint64_t cache_bytes_max; /* tail cache: latest batches in memory */
     enum weir_durability durability;
     uint64_t interval_ms;        /* of INTERVAL */
     uint64_t producer_expiry_ms; /* a producer's last number is forgotten after this long */
@@ -66,9 +67,9 @@ struct weir_log_report {
     uint64_t took_us;
 };
 
-/* Recovers what is there: walks the tail after the last footer. DAMAGED areas do not fail it: they are
- * counted, logged through err's text (last one) and become gaps. INVALID: another journal's or a
- * newer version's files. The epoch grows by one on each open and is durable before it returns. */
+/* Recovers what is there: walks the tail after the last footer. DAMAGED areas do not fail it: they
+ * are counted, logged through err's text (last one) and become gaps. INVALID: another journal's or
+ * a newer version's files. The epoch grows by one on each open and is durable before it returns. */
 enum weir_status weir_log_open(const struct weir_log_config *config, struct weir_log **out,
                                struct weir_log_report *report, struct weir_error *err);
 /* Fails what is queued (CANCELLED), waits for the commit in flight. NULL is allowed. */
@@ -79,17 +80,17 @@ uint32_t weir_log_epoch(const struct weir_log *log);
 
 struct weir_log_shard {
     uint64_t stream, shard;
-    uint64_t oldest;        /* first offset that is still there (= next when empty) */
-    uint64_t next;          /* durable end: the next record's offset once all appends are in */
-    uint64_t assigned;      /* end including appends in flight */
-    uint64_t oldest_at_ms;  /* arrival of the oldest batch, 0 when empty */
-    uint64_t latest_at_ms;  /* arrival of the last batch ever; never goes back */
-    uint64_t bytes;         /* of batches between oldest and next, as stored */
+    uint64_t oldest;       /* first offset that is still there (= next when empty) */
+    uint64_t next;         /* durable end: the next record's offset once all appends are in */
+    uint64_t assigned;     /* end including appends in flight */
+    uint64_t oldest_at_ms; /* arrival of the oldest batch, 0 when empty */
+    uint64_t latest_at_ms; /* arrival of the last batch ever; never goes back */
+    uint64_t bytes;        /* of batches between oldest and next, as stored */
 };
 
-/* Declares a shard that the catalog knows, with its retention. One the journal has batches of gets its
- * state from there; any other starts at offset 0 and costs no disk. EXISTS. Idle shards are small:
- * at most 300 bytes each. */
+/* Declares a shard that the catalog knows, with its retention. One the journal has batches of gets
+ * its state from there; any other starts at offset 0 and costs no disk. EXISTS. Idle shards are
+ * small: at most 300 bytes each. */
 enum weir_status weir_log_shard_add(struct weir_log *log, uint64_t stream, uint64_t shard,
                                     uint64_t retention_ms, uint64_t retention_bytes);
 /* Its batches are no longer there; space comes back with its segments. NOT_FOUND. */
@@ -117,21 +118,26 @@ struct weir_append {
      * IO, NO_SPACE, CANCELLED: not stored; UNKNOWN: only a restart or a reader can tell. */
     void (*done)(struct weir_append *a, enum weir_status st);
     uint64_t offset, at_ms; /* results: of the batch's first record */
-    struct weir_list node;  /* private */
-    uint32_t size, count;   /* private */
+    /* private */
+    struct weir_list node;
+    weir_u128 hash;
+    uint64_t segment;
+    uint32_t position, size, count;
+    uint8_t kind;
+    enum weir_status st;
 };
 /* Gives the batch its offset, time and chain, and queues it. AGAIN: the queue is full. NOT_FOUND.
- * INVALID: the producer's number skips one (its epoch is new or a batch is missing: last known number
- * is in a->offset). NO_SPACE, IO: writes are refused at present. On failure nothing is taken and done
- * is not called. */
+ * INVALID: the producer's number skips one (its epoch is new or a batch is missing: last known
+ * number is in a->offset). NO_SPACE, IO: writes are refused at present. On failure nothing is taken
+ * and done is not called. */
 enum weir_status weir_log_append(struct weir_log *log, struct weir_append *a);
 /* Bytes appended and not yet durable. */
 uint64_t weir_log_queued_bytes(const struct weir_log *log);
-/* Calls task->run on the loop once all that is queued now is durable or has failed. */
+/* Calls done on the loop once all that is queued now is durable (synced, also with INTERVAL) or has
+ * failed. */
 struct weir_log_barrier {
     void (*done)(struct weir_log_barrier *b);
-    struct weir_list node;
-    uint64_t ticket; /* private */
+    struct weir_append marker; /* private */
 };
 void weir_log_barrier(struct weir_log *log, struct weir_log_barrier *b);
 /* The last number of the producer on that shard; NOT_FOUND. */
@@ -145,8 +151,9 @@ enum weir_status weir_log_producer(const struct weir_log *log, uint64_t shard, w
 /* Whole consecutive batches of one shard, each checked; STATE batches are left out. */
 struct weir_run {
     uint32_t count;
-    uint64_t first;  /* offset of the first record of the first batch (may lie before the one asked) */
-    uint64_t limit;  /* offset after the last record */
+    uint64_t
+        first; /* offset of the first record of the first batch (may lie before the one asked) */
+    uint64_t limit; /* offset after the last record */
     uint64_t bytes;
     struct {
         struct weir_slice slice; /* owns one reference */
@@ -156,9 +163,9 @@ struct weir_run {
 };
 void weir_run_clear(struct weir_run *run); /* lets the references go */
 
-/* From memory alone: OK; AGAIN (only the journal has it: use weir_log_read); END (at the durable end);
- * TRIMMED (run->first is the oldest there); DAMAGED (gap [run->first, run->limit)); NOT_FOUND. At
- * least one batch however small `bytes_max`, else at most that much. */
+/* From memory alone: OK; AGAIN (only the journal has it: use weir_log_read); END (at the durable
+ * end); TRIMMED (run->first is the oldest there); DAMAGED (gap [run->first, run->limit));
+ * NOT_FOUND. At least one batch however small `bytes_max`, else at most that much. */
 enum weir_status weir_log_read_cached(struct weir_log *log, uint64_t shard, uint64_t offset,
                                       uint64_t bytes_max, struct weir_run *run);
 
@@ -171,12 +178,12 @@ struct weir_read {
     struct weir_job job;
     void *plan;
 };
-/* Reads on a pool thread; with read-ahead. The caller keeps `r` until done. A shard dropped meanwhile:
- * NOT_FOUND. */
+/* Reads on a pool thread; with read-ahead. The caller keeps `r` until done. A shard dropped
+ * meanwhile: NOT_FOUND. */
 void weir_log_read(struct weir_log *log, struct weir_read *r);
 
-/* The first offset whose arrival is at or after `at_ms` (bisection over segments, then batches); the
- * durable end where there is none; the oldest where it is older than all. */
+/* The first offset whose arrival is at or after `at_ms` (bisection over segments, then batches);
+ * the durable end where there is none; the oldest where it is older than all. */
 struct weir_find {
     uint64_t shard, at_ms;
     void (*done)(struct weir_find *f, enum weir_status st);

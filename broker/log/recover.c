@@ -1,0 +1,612 @@
+/* Opening a journal:
+ *
+ *   1. Look at the first block and the footer of every segment file.
+ *   2. Find the last segment that was in use. What stands behind it was only prepared.
+ *   3. In the order of their numbers: take the footer of a sealed one, walk any other. A segment's
+ * end is where the next one's header says; without a next one, where its groups end.
+ *   4. Write the last group once more: it may be in the page cache only, after a sync that failed
+ * or never came, and whoever reads it from us must find it after the next crash too.
+ *   5. Write an empty group with an epoch one higher; it also takes the place of a torn one.
+ *
+ * A place that does not hold is damage or a torn end (walk.h). Damage leaves a hole between the
+ * runs of its shard, which readers are told about; the rest is served. */
+#include "base/assert.h"
+#include "log/state.h"
+#include "log/walk.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+struct found {
+    uint64_t number, bytes;
+    bool has_header, sealed;
+    bool blank; /* no header of its own: zeros, or a recycled file's */
+    struct weir_segment_info header;
+    struct weir_trailer_info trailer;
+    struct weir_directory directory;
+    uint8_t *directory_bytes;
+};
+
+struct recovery {
+    struct weir_log *log;
+    struct weir_log_report *report;
+    struct weir_error *err;
+    struct found *found;
+    size_t count, capacity;
+    bool id_known;
+    weir_u128 id;
+    uint32_t epoch;
+    uint64_t group; /* of the last segment seen */
+    weir_u128 last_hash;
+    char last_damage[256];
+};
+
+static const char *
+place(const struct recovery *r, uint64_t segment, char out[300])
+{
+    snprintf(out, 300, "%.200s/%08llu", r->log->config.directory, (unsigned long long)segment);
+    return out;
+}
+
+/* ---- 1. what is there ---- */
+
+static bool
+is_zero(const uint8_t *p, size_t len)
+{
+    return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
+}
+
+static enum weir_status
+check_identity(struct recovery *r, uint64_t segment, uint32_t journal, weir_u128 id)
+{
+    char name[300];
+    if (journal != r->log->config.journal)
+        return weir_fail(r->err, WEIR_INVALID, "'%s' is of journal %u, not %u",
+                         place(r, segment, name), journal, r->log->config.journal);
+    if (r->id_known && id != r->id)
+        return weir_fail(r->err, WEIR_INVALID, "'%s' is of another journal than the files before",
+                         place(r, segment, name));
+    r->id_known = true;
+    r->id = id;
+    return WEIR_OK;
+}
+
+static enum weir_status
+look_at_header(struct recovery *r, struct found *f)
+{
+    uint8_t block[WEIR_DISK_BLOCK] = {0};
+    size_t got = 0;
+    char name[300];
+    struct weir_journal *j = r->log->journal;
+    enum weir_status st =
+        j->ops->read(j, (struct weir_position){f->number, 0}, block, sizeof block, &got);
+    if (st)
+        return weir_fail(r->err, st, "cannot read '%s': %s", place(r, f->number, name),
+                         weir_status_text(st));
+    st = weir_segment_decode(weir_bytes(block, sizeof block), &f->header);
+    if (st == WEIR_UNSUPPORTED)
+        return weir_fail(r->err, WEIR_INVALID, "'%s' was written by a newer version",
+                         place(r, f->number, name));
+    f->has_header = !st && f->header.segment == f->number;
+    f->blank = is_zero(block, sizeof block) || (!st && !f->has_header);
+    return f->has_header ? check_identity(r, f->number, f->header.journal, f->header.journal_id)
+                         : WEIR_OK;
+}
+
+static enum weir_status
+look_at(void *arg, const struct weir_segment_stat *stat)
+{
+    struct recovery *r = arg;
+    char name[300];
+    if (stat->segment > UINT32_MAX - 16)
+        return weir_fail(r->err, WEIR_INVALID, "'%s' has a number beyond all limits",
+                         place(r, stat->segment, name));
+    if (r->count == r->capacity) {
+        size_t capacity = r->capacity ? 2 * r->capacity : 64;
+        struct found *grown = realloc(r->found, capacity * sizeof *grown);
+        if (!grown)
+            return weir_fail(r->err, WEIR_NO_MEMORY, "no memory");
+        r->found = grown;
+        r->capacity = capacity;
+    }
+    struct found *f = &r->found[r->count++];
+    *f = (struct found){.number = stat->segment, .bytes = stat->bytes};
+
+    enum weir_status st = weir_seal_load(r->log->journal, f->number, f->bytes, &f->trailer,
+                                         &f->directory, &f->directory_bytes);
+    if (st == WEIR_UNSUPPORTED)
+        return weir_fail(r->err, WEIR_INVALID, "'%s' was written by a newer version",
+                         place(r, f->number, name));
+    if (st && st != WEIR_INVALID && st != WEIR_DAMAGED)
+        return weir_fail(r->err, st, "cannot read '%s': %s", place(r, f->number, name),
+                         weir_status_text(st));
+    f->sealed = !st;
+    if (f->sealed)
+        return check_identity(r, f->number, f->trailer.journal, f->trailer.journal_id);
+    return look_at_header(r, f);
+}
+
+/* ---- 2. the last one in use ---- */
+
+/* Does a group hold right behind the header? */
+static enum weir_status
+has_group(struct recovery *r, const struct found *f, bool *out)
+{
+    uint8_t head[sizeof(struct weir_disk_group)];
+    size_t got = 0;
+    char name[300];
+    struct weir_group_info g;
+    struct weir_journal *j = r->log->journal;
+    enum weir_status st = j->ops->read(j, (struct weir_position){f->number, WEIR_DISK_BLOCK}, head,
+                                       sizeof head, &got);
+    if (st)
+        return weir_fail(r->err, st, "cannot read '%s': %s", place(r, f->number, name),
+                         weir_status_text(st));
+    *out = got == sizeof head && !weir_group_decode(weir_bytes(head, got), &g) &&
+           g.segment == f->number && g.position == WEIR_DISK_BLOCK &&
+           (!r->id_known || g.journal_id == r->id);
+    return WEIR_OK;
+}
+
+/* Nothing in the whole journal is of ours. That is so after a crash in the first moment of its
+ * life; where there is more than that, somebody should look before it is written over. */
+static enum weir_status
+check_new(struct recovery *r)
+{
+    char name[300];
+    for (size_t i = 0; i < r->count; i++) {
+        const struct found *f = &r->found[i];
+        uint8_t block[8 * WEIR_DISK_BLOCK] = {0};
+        size_t got = 0;
+        bool used;
+        enum weir_status st = has_group(r, f, &used);
+        if (!st && !used)
+            st = r->log->journal->ops->read(r->log->journal,
+                                            (struct weir_position){f->number, WEIR_DISK_BLOCK},
+                                            block, sizeof block, &got);
+        if (st)
+            return weir_fail(r->err, st, "cannot read '%s': %s", place(r, f->number, name),
+                             weir_status_text(st));
+        if (!used && !f->blank && !is_zero(block, sizeof block))
+            return weir_fail(r->err, WEIR_INVALID, "'%s' is no segment file",
+                             place(r, f->number, name));
+    }
+    return WEIR_OK;
+}
+
+/* Leaves in r->count only segments that were in use. */
+static enum weir_status
+find_last(struct recovery *r)
+{
+    size_t last = r->count;
+    while (last && !r->found[last - 1].sealed && !r->found[last - 1].has_header)
+        last--;
+    if (!last) {
+        enum weir_status st = check_new(r);
+        if (st)
+            return st;
+    }
+    /* A sealed segment has a successor, always; and a header can be damaged. */
+    while (last < r->count) {
+        const struct found *f = &r->found[last];
+        bool used = last && r->found[last - 1].sealed && f->number == r->found[last - 1].number + 1;
+        enum weir_status st = WEIR_OK;
+        if (!used)
+            st = has_group(r, f, &used);
+        if (st)
+            return st;
+        if (!used)
+            break;
+        last++;
+    }
+    for (size_t i = last; i < r->count; i++)
+        free(r->found[i].directory_bytes);
+    r->count = last;
+    return WEIR_OK;
+}
+
+/* ---- 3. footers and walks ---- */
+
+static enum weir_status
+shard_of(struct weir_log *log, uint64_t stream, uint64_t shard, struct weir_shard **out)
+{
+    *out = weir_index_shard(&log->index, shard);
+    return *out ? WEIR_OK : weir_index_shard_new(&log->index, stream, shard, out);
+}
+
+static enum weir_status
+take_state(struct recovery *r, struct weir_segment *g, const struct found *f,
+           const struct weir_disk_state *d)
+{
+    struct weir_shard *s;
+    enum weir_status st = shard_of(r->log, weir_get64(d->stream), weir_get64(d->shard), &s);
+    if (st)
+        return st;
+    if (weir_get64(d->next) >= s->next) {
+        s->next = weir_get64(d->next);
+        s->chain = weir_get128(d->chain);
+    }
+    if (weir_get64(d->latest_at_ms) > s->at_ms)
+        s->at_ms = weir_get64(d->latest_at_ms);
+    uint64_t trimmed = weir_get64(d->trimmed_before);
+    if (trimmed >= s->trim_recorded) {
+        s->trim_recorded = trimmed;
+        weir_index_trim_home(&r->log->index, s, g->number);
+    }
+    if (trimmed > s->oldest)
+        s->oldest = trimmed;
+    weir_index_home(&r->log->index, s, g->number);
+    s->footer_home = g->number;
+    uint32_t first = weir_get32(d->producer);
+    for (uint32_t i = 0; i < weir_get32(d->count) && !st; i++)
+        st = weir_producers_decode(&s->producers, &f->directory.producers[first + i]);
+    return st;
+}
+
+/* Parts of the run are there already (batches that were copied when we stopped): add what is not.
+ */
+static enum weir_status
+take_entries(struct recovery *r, struct weir_segment *g, struct weir_shard *s,
+             const struct weir_index_run *run)
+{
+    struct weir_footer_ref ref = {g->number, g->entries, g->end, g->chunks};
+    struct weir_entry *entries = malloc(run->count * sizeof *entries);
+    if (!entries)
+        return WEIR_NO_MEMORY;
+    enum weir_status st =
+        weir_chunks_get(r->log->chunks, r->log->journal, &ref, run->start, run->count, entries);
+    for (uint32_t i = 0; i < run->count && !st; i++)
+        st = weir_index_add_entry(&r->log->index, g, s, run->start + i, &entries[i]);
+    free(entries);
+    /* A footer whose entries do not hold: what they would have told is a hole now. */
+    return st == WEIR_DAMAGED ? WEIR_OK : st;
+}
+
+static enum weir_status
+take_run(struct recovery *r, struct weir_segment *g, const struct weir_disk_run *d)
+{
+    struct weir_shard *s;
+    enum weir_status st = shard_of(r->log, weir_get64(d->stream), weir_get64(d->shard), &s);
+    if (st)
+        return st;
+    struct weir_index_run run = {
+        .first = weir_get64(d->first),
+        .limit = weir_get64(d->limit),
+        .first_at_ms = weir_get64(d->first_at_ms),
+        .last_at_ms = weir_get64(d->last_at_ms),
+        .bytes = weir_get64(d->bytes),
+        .segment = g->number,
+        .start = weir_get32(d->entry),
+        .count = weir_get32(d->count),
+    };
+    st = weir_index_add_run(&r->log->index, g, s, &run);
+    return st == WEIR_AGAIN ? take_entries(r, g, s, &run) : st;
+}
+
+static void
+free_bytes(void *arg, uint8_t *data)
+{
+    (void)arg;
+    free(data);
+}
+
+static enum weir_status
+take_footer(struct recovery *r, struct weir_segment *g, struct found *f)
+{
+    const struct weir_trailer_info *t = &f->trailer;
+    g->state = WEIR_SEGMENT_SEALED;
+    g->end = t->end;
+    g->file_bytes = f->bytes;
+    g->entries = t->entries;
+    g->group = t->group;
+    g->last_hash = t->last_hash;
+    g->epoch = t->epoch;
+    g->damaged = t->damaged;
+    r->report->damaged_count += t->damaged;
+
+    size_t len = weir_chunks_of(t->entries) * sizeof(weir_le64);
+    uint8_t *copy = malloc(len + 1);
+    if (!copy)
+        return WEIR_NO_MEMORY;
+    memcpy(copy, f->directory.chunks, len);
+    g->chunks = weir_buf_wrap(copy, len, free_bytes, NULL);
+    if (!g->chunks) {
+        free(copy);
+        return WEIR_NO_MEMORY;
+    }
+    enum weir_status st = WEIR_OK;
+    for (uint32_t i = 0; i < t->states && !st; i++)
+        st = take_state(r, g, f, &f->directory.states[i]);
+    for (uint32_t i = 0; i < t->runs && !st; i++)
+        st = take_run(r, g, &f->directory.runs[i]);
+    return st;
+}
+
+struct tail {
+    struct weir_walk walk;
+    struct recovery *r;
+    struct weir_segment *g;
+};
+
+static enum weir_status
+tail_read(struct weir_walk *w, void *buf, size_t len, uint64_t at, size_t *read_out)
+{
+    struct tail *t = WEIR_CONTAINER(w, struct tail, walk);
+    struct weir_journal *j = t->r->log->journal;
+    return j->ops->read(j, (struct weir_position){w->segment, at}, buf, len, read_out);
+}
+
+static enum weir_status
+take_state_batch(struct tail *t, struct weir_shard *s, struct weir_bytes batch,
+                 const struct weir_batch_info *info)
+{
+    struct weir_index *x = &t->r->log->index;
+    struct weir_part *part;
+    enum weir_status st = weir_index_part(x, t->g, s, false, &part);
+    if (st)
+        return st;
+    uint64_t trimmed = weir_batch_trimmed_before(batch.data);
+    if (info->offset >= s->next) {
+        s->next = info->offset;
+        s->chain = info->previous;
+        weir_index_home(x, s, t->g->number);
+    }
+    if (trimmed >= s->trim_recorded) {
+        s->trim_recorded = trimmed;
+        weir_index_trim_home(x, s, t->g->number);
+    }
+    if (trimmed > s->oldest)
+        s->oldest = trimmed < s->next ? trimmed : s->next;
+    if (info->at_ms > s->at_ms)
+        s->at_ms = info->at_ms;
+    return WEIR_OK;
+}
+
+static enum weir_status
+tail_batch(struct weir_walk *w, uint64_t position, struct weir_bytes batch,
+           const struct weir_batch_info *info)
+{
+    struct tail *t = WEIR_CONTAINER(w, struct tail, walk);
+    struct weir_index *x = &t->r->log->index;
+    struct weir_shard *s;
+    enum weir_status st = shard_of(t->r->log, info->stream, info->shard, &s);
+    if (st)
+        return st;
+    if (info->flags & WEIR_BATCH_STATE)
+        return take_state_batch(t, s, batch, info);
+
+    bool copy = info->offset < s->next;
+    struct weir_entry e = {
+        .offset = info->offset,
+        .at_ms = info->at_ms,
+        .hash = (uint64_t)info->header_hash,
+        .position = (uint32_t)position,
+        .size = info->size,
+        .count = info->count,
+    };
+    st = weir_index_add(x, t->g, s, copy, &e);
+    if (st)
+        return st;
+    uint64_t limit = info->offset + info->count;
+    if (limit >= s->next)
+        weir_index_home(x, s, t->g->number);
+    if (copy)
+        return WEIR_OK;
+    s->next = limit;
+    s->chain = info->header_hash;
+    if (info->at_ms > s->at_ms)
+        s->at_ms = info->at_ms;
+    if (!info->producer)
+        return WEIR_OK;
+    return weir_producers_note(&s->producers, info->producer, info->number, info->offset,
+                               info->at_ms);
+}
+
+/* What was lost is a hole; but its numbers were given out, and are not given out again. */
+static enum weir_status
+tail_bad(struct weir_walk *w, const struct weir_walk_bad *bad)
+{
+    struct tail *t = WEIR_CONTAINER(w, struct tail, walk);
+    char name[300];
+    snprintf(t->r->last_damage, sizeof t->r->last_damage, "'%.120s' at byte %llu: %s",
+             place(t->r, w->segment, name), (unsigned long long)bad->position, bad->reason);
+    if (!bad->has_ids || !bad->count)
+        return WEIR_OK;
+    struct weir_shard *s = weir_index_shard(&t->r->log->index, bad->shard);
+    /* Without its header the stream is not known; a declared shard will say it. */
+    if (!s) {
+        enum weir_status st = weir_index_shard_new(&t->r->log->index, 0, bad->shard, &s);
+        if (st)
+            return st;
+    }
+    if (bad->offset + bad->count > s->next) {
+        s->next = bad->offset + bad->count;
+        s->chain = bad->hash;
+        weir_index_home(&t->r->log->index, s, t->g->number);
+        struct weir_part *part;
+        return weir_index_part(&t->r->log->index, t->g, s, false, &part);
+    }
+    return WEIR_OK;
+}
+
+static enum weir_status
+walk(struct recovery *r, struct weir_segment *g, size_t i, uint64_t *last_position)
+{
+    struct found *f = &r->found[i], *next = i + 1 < r->count ? f + 1 : NULL;
+    struct tail t = {
+        .walk =
+            {
+                .read = tail_read,
+                .batch = tail_batch,
+                .bad = tail_bad,
+                .journal_id_known = r->id_known,
+                .journal_id = r->id,
+                .segment = f->number,
+                .limit = UINT64_MAX,
+                .previous_known = f->has_header,
+                .previous = f->header.previous_hash,
+                .scan_bytes = WEIR_GROUP_DISK_MAX,
+            },
+        .r = r,
+        .g = g,
+    };
+    char name[300];
+    if (next && next->number == f->number + 1) {
+        /* A sealed one's was not looked at yet. */
+        enum weir_status looked = next->sealed ? look_at_header(r, next) : WEIR_OK;
+        if (looked)
+            return looked;
+        if (next->has_header)
+            t.walk.limit = next->header.previous_end;
+    }
+    /* Its header went, so it is not known where its groups begin to be damaged. */
+    if (!f->has_header)
+        t.walk.scan_bytes = UINT64_MAX;
+    enum weir_status st = weir_walk_run(&t.walk);
+    weir_walk_fini(&t.walk);
+    if (st)
+        return weir_fail(r->err, st, "cannot read '%s': %s", place(r, f->number, name),
+                         weir_status_text(st));
+    g->end = t.walk.end;
+    g->last_hash = t.walk.groups ? t.walk.last_hash : r->last_hash;
+    g->group = t.walk.groups ? t.walk.number : r->group;
+    g->epoch = t.walk.groups ? t.walk.epoch : r->epoch;
+    g->damaged = (uint32_t)t.walk.damaged + !f->has_header;
+    if (t.walk.epoch > r->epoch)
+        r->epoch = t.walk.epoch;
+    if (!r->id_known && t.walk.journal_id_known) {
+        r->id_known = true;
+        r->id = t.walk.journal_id;
+    }
+    r->report->damaged_count += g->damaged;
+    r->report->torn_bytes += t.walk.torn_bytes;
+    r->report->batches_walked += t.walk.batches;
+    r->report->bytes_walked += t.walk.end;
+    *last_position = t.walk.last_position;
+    return WEIR_OK;
+}
+
+/* Runs from before a boundary that a later segment told of. */
+static void
+drop_trimmed(struct weir_log *log)
+{
+    size_t cursor = 0;
+    struct weir_shard *s;
+    while ((s = weir_map_next(&log->index.shards, &cursor))) {
+        weir_index_drop_runs(&log->index, s, weir_index_run_at(s, s->oldest));
+        s->assigned = s->next;
+        s->assigned_at_ms = s->at_ms;
+        s->assigned_chain = s->chain;
+    }
+}
+
+/* ---- 4. and 5. going on ---- */
+
+static enum weir_status
+write_again(struct recovery *r, struct weir_segment *g, uint64_t position)
+{
+    struct weir_journal *j = r->log->journal;
+    size_t len = g->end - position, got = 0;
+    uint8_t *bytes = malloc(len);
+    if (!bytes)
+        return WEIR_NO_MEMORY;
+    struct weir_position at = {g->number, position};
+    enum weir_status st = j->ops->read(j, at, bytes, len, &got);
+    /* The padding may lie behind the file's end. */
+    if (!st && got < len)
+        memset(bytes + got, 0, len - got);
+    if (!st)
+        st = j->ops->append(j, at, &(struct iovec){bytes, len}, 1, true);
+    free(bytes);
+    return st;
+}
+
+static enum weir_status
+go_on(struct recovery *r, uint64_t last_position)
+{
+    struct weir_log *log = r->log;
+    struct weir_commit *c = &log->commit;
+    struct weir_index *x = &log->index;
+    char name[300];
+    c->journal_id = r->id_known ? r->id : weir_random_id();
+    c->epoch = r->epoch + 1;
+    enum weir_status st = log->journal->ops->fence(log->journal, c->epoch);
+    struct weir_segment *g = x->segment_count ? x->segments[x->segment_count - 1] : NULL;
+    if (!st && g) {
+        c->segment = g->number;
+        c->end = c->synced = g->end;
+        c->group = g->group;
+        c->last_hash = g->last_hash;
+        st = log->journal->ops->resume(log->journal, (struct weir_position){g->number, g->end});
+    }
+    if (!st && g && g->state == WEIR_SEGMENT_OPEN && last_position)
+        st = write_again(r, g, last_position);
+    if (!st && (!g || g->state == WEIR_SEGMENT_SEALED)) {
+        /* A new journal; or the one behind the last sealed one is gone. */
+        c->segment = g ? g->number : 0;
+        st = weir_commit_open_next(c);
+        struct weir_list events;
+        weir_list_init(&events);
+        weir_commit_take_finished(c, &events);
+        struct weir_list *node;
+        while ((node = weir_list_pop_front(&events)))
+            free(WEIR_CONTAINER(node, struct weir_rolled, item.node));
+        if (!st)
+            st = weir_index_segment_new(x, c->segment, &g);
+    }
+    if (!st)
+        st = weir_commit_mark(c, 0);
+    if (st)
+        return weir_fail(r->err, st, "cannot write to '%s': %s", place(r, g ? g->number : 1, name),
+                         weir_status_text(st));
+    return WEIR_OK;
+}
+
+enum weir_status
+weir_log_recover(struct weir_log *log, struct weir_log_report *report, struct weir_error *err)
+{
+    struct recovery r = {.log = log, .report = report, .err = err};
+    struct weir_journal *j = log->journal;
+    uint64_t last_position = 0;
+    enum weir_status st = j->ops->list(j, look_at, &r);
+    if (!st)
+        st = find_last(&r);
+    if (st) {
+        st = weir_fail_in(err, st, "cannot open journal '%s'", log->config.directory);
+        goto done;
+    }
+    for (size_t i = 0; i < r.count && !st; i++) {
+        struct found *f = &r.found[i];
+        struct weir_segment *g;
+        uint32_t epoch = f->sealed ? f->trailer.epoch : f->has_header ? f->header.epoch : 0;
+        if (epoch > r.epoch)
+            r.epoch = epoch;
+        st = weir_index_segment_new(&log->index, (uint32_t)f->number, &g);
+        if (st)
+            break;
+        if (f->sealed)
+            st = take_footer(&r, g, f);
+        else
+            st = walk(&r, g, i, &last_position);
+        if (!st && !f->sealed && i + 1 < r.count) {
+            g->state = WEIR_SEGMENT_ROLLED;
+            st = weir_seal_note(log, g);
+        }
+        r.group = g->group;
+        r.last_hash = g->last_hash;
+    }
+    if (!st) {
+        drop_trimmed(log);
+        st = go_on(&r, last_position);
+    }
+    if (st)
+        st = weir_fail_in(err, st, "cannot open journal '%s'", log->config.directory);
+    report->segments = log->index.segment_count;
+    report->shards = log->index.shards.count;
+    if (!st && r.last_damage[0])
+        (void)!weir_fail(err, WEIR_OK, "damage in %s", r.last_damage);
+done:
+    for (size_t i = 0; i < r.count; i++)
+        free(r.found[i].directory_bytes);
+    free(r.found);
+    return st;
+}

@@ -1,0 +1,1 @@
+weir_test(unit log SOURCES unit/log/test_log.c unit/log/rig.c NEEDS log memfs)
