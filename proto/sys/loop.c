@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "sys/loop_private.h"
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,7 @@ struct weir_loop {
     uint32_t timers, heap_capacity, timer_order;
     int epoll;
     size_t watches; /* that epoll knows */
+    uint64_t rings; /* that posters owe, or gave */
     struct epoll_event events[EVENTS_MAX];
     int event_at, event_count;
 
@@ -391,9 +393,9 @@ sleep_and_watch(struct weir_loop *loop)
     int n = epoll_sleep(loop, idle ? until_next_timer(loop) : 0);
     WEIR_ASSERT(n >= 0 || errno == EINTR);
     struct weir_task *mark = SLEEPING;
-    if (idle)
-        atomic_compare_exchange_strong_explicit(&loop->posted, &mark, NULL, memory_order_acq_rel,
-                                                memory_order_relaxed);
+    if (idle && !atomic_compare_exchange_strong_explicit(
+                    &loop->posted, &mark, NULL, memory_order_acq_rel, memory_order_relaxed))
+        loop->rings++; /* a poster took the mark */
     loop->event_count = n > 0 ? n : 0;
     loop->now_us = weir_mono_us(loop->clock);
     run_watches(loop);
@@ -476,12 +478,26 @@ weir_loop_stop(struct weir_loop *loop)
     loop->in_round = false;
 }
 
+/* Who took the mark rings when its task may have run already: waits for the last of them. Nobody
+ * else reads the bell, so its counter is all that were. */
+static void
+await_rings(struct weir_loop *loop)
+{
+    for (uint64_t heard = 0, more; heard < loop->rings;) {
+        struct pollfd bell = {.fd = loop->bell, .events = POLLIN};
+        WEIR_ASSERT(poll(&bell, 1, -1) >= 0 || errno == EINTR);
+        if (read(loop->bell, &more, sizeof more) == sizeof more)
+            heard += more;
+    }
+}
+
 void
 weir_loop_free(struct weir_loop *loop)
 {
     if (!loop)
         return;
     WEIR_ASSERT(!atomic_load(&loop->started));
+    await_rings(loop);
     if (loop->epoll >= 0)
         close(loop->epoll);
     if (loop->bell >= 0)
