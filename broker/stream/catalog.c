@@ -758,7 +758,7 @@ new_plan(struct weir_catalog *c, struct weir_change *change, enum plan_kind kind
 static enum weir_status
 check_spec(const struct weir_stream_spec *spec, struct weir_error *err)
 {
-    if (!weir_row_name_is_valid(spec->name))
+    if (!weir_stream_name_is_valid(spec->name))
         return weir_fail(err, WEIR_INVALID,
                          "a stream's name has 1 to %d of the characters a-z A-Z 0-9 _ . -",
                          WEIR_STREAM_NAME_MAX);

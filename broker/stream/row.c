@@ -6,7 +6,7 @@
 #define NONE 0xffffffffu
 
 bool
-weir_row_name_is_valid(struct weir_bytes name)
+weir_stream_name_is_valid(struct weir_bytes name)
 {
     if (name.len < 1 || name.len > WEIR_STREAM_NAME_MAX)
         return false;
@@ -90,7 +90,7 @@ weir_row_stream_decode(const char *key, struct weir_bytes value, struct weir_str
     if (strncmp(key, prefix, sizeof prefix - 1) != 0)
         return WEIR_DAMAGED;
     struct weir_bytes name = weir_bytes_of(key + sizeof prefix - 1);
-    if (!weir_row_name_is_valid(name) || d.deleting > 1 || weir_get16(d.zero) != 0)
+    if (!weir_stream_name_is_valid(name) || d.deleting > 1 || weir_get16(d.zero) != 0)
         return WEIR_DAMAGED;
     struct weir_stream s = {
         .number = weir_get64(d.number),

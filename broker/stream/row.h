@@ -62,6 +62,3 @@ enum weir_status weir_row_shard_decode(const char *key, struct weir_bytes value,
                                        uint64_t *stream_out, struct weir_shard *out);
 enum weir_status weir_row_numbers_decode(struct weir_bytes value, uint64_t *next_stream_out,
                                          uint64_t *next_shard_out);
-
-/* 1 to WEIR_STREAM_NAME_MAX of a-z A-Z 0-9 _ . - */
-bool weir_row_name_is_valid(struct weir_bytes name);

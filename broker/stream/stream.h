@@ -67,6 +67,8 @@ const struct weir_stream *weir_catalog_next(const struct weir_catalog *c, struct
 /* The open shard whose range has the hash; never NULL. */
 const struct weir_shard *weir_stream_route(const struct weir_stream *s, weir_u128 hash);
 size_t weir_catalog_count(const struct weir_catalog *c);
+/* Kinesis's form of names of streams and consumers: 1 to 128 of a-z A-Z 0-9 _ . - */
+bool weir_stream_name_is_valid(struct weir_bytes name);
 
 /* Each change answers through `done` on the control loop, once it is durable (or why not, with a
  * text in err): INVALID, EXISTS, NOT_FOUND, BUSY (the stream's state does not allow it), TOO_BIG

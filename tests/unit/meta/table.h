@@ -126,7 +126,7 @@ begin(struct noted *n)
 }
 
 static inline enum weir_status
-finish(struct table *t, struct noted *n)
+finish_commit(struct table *t, struct noted *n)
 {
     weir_meta_commit(t->meta, &n->commit);
     table_step(t);
@@ -140,11 +140,11 @@ put(struct table *t, const char *key, const char *value, uint64_t expect)
     struct noted n;
     begin(&n);
     weir_meta_put(&n.commit, key, text(value), expect);
-    return finish(t, &n);
+    return finish_commit(t, &n);
 }
 
 static inline enum weir_status delete (struct table *t, const char *key, uint64_t expect) {
-    struct noted n; begin(&n); weir_meta_delete(&n.commit, key, expect); return finish(t, &n);
+    struct noted n; begin(&n); weir_meta_delete(&n.commit, key, expect); return finish_commit(t, &n);
 }
 
 struct found {

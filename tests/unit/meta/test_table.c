@@ -143,11 +143,11 @@ Test(meta, bounds_keys_and_values)
     begin(&n);
     weir_meta_put(&n.commit, "small", text("v"), 0);
     weir_meta_put(&n.commit, "big", weir_bytes(value, WEIR_META_VALUE_MAX + 1), 0);
-    IS(finish(&t, &n), WEIR_TOO_BIG);
+    IS(finish_commit(&t, &n), WEIR_TOO_BIG);
     cr_expect(eq(sz, find(&t, "small").count, 0));
     begin(&n);
     weir_meta_put(&n.commit, "big", weir_bytes(value, WEIR_META_VALUE_MAX), 0);
-    OK(finish(&t, &n));
+    OK(finish_commit(&t, &n));
     free(value);
     table_fini(&t);
 }
@@ -162,7 +162,7 @@ Test(meta, answers_an_empty_commit)
     uint64_t before = weir_memfs_calls(t.disk, WEIR_MEMFS_WRITE);
     struct noted n;
     begin(&n);
-    OK(finish(&t, &n));
+    OK(finish_commit(&t, &n));
     cr_expect(eq(u64, weir_memfs_calls(t.disk, WEIR_MEMFS_WRITE), before));
     table_fini(&t);
 }
@@ -220,7 +220,7 @@ Test(meta, moves_its_log)
             snprintf(value, sizeof value, "%080d", round);
             weir_meta_put(&n.commit, key, text(value), (uint64_t)round);
         }
-        OK(finish(&t, &n));
+        OK(finish_commit(&t, &n));
     }
     uint64_t size;
     OK(weir_memfs_size(t.disk, "meta.db-wal", &size));
