@@ -163,14 +163,15 @@ void weir_service_split(struct weir_service *s, struct weir_reshard_call *c);
 void weir_service_merge(struct weir_service *s, struct weir_reshard_call *c);
 void weir_service_update_shard_count(struct weir_service *s, struct weir_reshard_call *c);
 
-/* Where a producer of this shard sends its batches. MOVED: the shard is closed. UNAVAILABLE:
- * draining. */
+/* Where a producer of this shard sends its batches. A closed shard is found as well: its owner
+ * knows what is stored, and answers the rest with MOVED. */
 struct weir_producer_call {
     struct weir_call call;
     struct weir_bytes stream;
     uint32_t shard;
     uint32_t owner;
     uint64_t stream_number, shard_number, record_bytes_max;
+    bool closed;
 };
 void weir_service_find_producer(struct weir_service *s, struct weir_producer_call *c);
 
