@@ -1,0 +1,193 @@
+#include "transport/sp.h"
+#include "base/assert.h"
+#include "base/le.h"
+#include "base/limits.h"
+
+/* Protocol number 0x0010: PAIR version 0. */
+const uint8_t weir_sp_greeting[WEIR_SP_GREETING_BYTES] = {0, 'S', 'P', 0, 0, 0x10, 0, 0};
+
+enum {
+    LARGE_STAGE = 16 * 1024,
+    /* A claim up to here gets its buffer at once; beyond it, the buffer grows as bytes come. A
+     * frame of the usual target size is below. */
+    CLAIM_MAX = 512 * 1024,
+    IPC_MESSAGE = 1,
+};
+
+size_t
+weir_sp_prefix(bool is_ipc, uint64_t len, uint8_t out[WEIR_SP_PREFIX_BYTES_MAX])
+{
+    if (is_ipc)
+        *out++ = IPC_MESSAGE;
+    weir_store_be64(out, len);
+    return is_ipc ? 9 : 8;
+}
+
+void
+weir_sp_fini(struct weir_sp *sp)
+{
+    weir_buf_unref(sp->large);
+    weir_buf_unref(sp->message);
+    sp->large = sp->message = NULL;
+}
+
+static uint8_t *
+stage(struct weir_sp *sp)
+{
+    return sp->large ? sp->large->data : sp->small;
+}
+
+static size_t
+stage_size(const struct weir_sp *sp)
+{
+    return sp->large ? LARGE_STAGE : sizeof sp->small;
+}
+
+/* An idle connection costs no large stage. Only an empty one is exchanged. */
+static void
+choose_stage(struct weir_sp *sp)
+{
+    WEIR_ASSERT(sp->at == sp->end);
+    sp->at = sp->end = 0;
+    if (sp->busy && !sp->large)
+        sp->large = weir_buf_new(LARGE_STAGE); /* without memory the small one still works */
+    else if (!sp->busy && sp->large) {
+        weir_buf_unref(sp->large);
+        sp->large = NULL;
+    }
+}
+
+unsigned
+weir_sp_room(struct weir_sp *sp, struct weir_sp_room out[2])
+{
+    unsigned count = 0;
+    if (sp->message) {
+        struct weir_buf *m = sp->message;
+        uint64_t missing = sp->message_len - m->len;
+        size_t room = m->capacity - m->len;
+        out[count].data = m->data + m->len;
+        out[count++].len = missing < room ? (size_t)missing : room;
+        if (missing > room)
+            return count; /* the buffer grows first */
+    }
+    if (sp->at == sp->end) {
+        choose_stage(sp);
+    } else if (sp->at > 0) {
+        memmove(stage(sp), stage(sp) + sp->at, sp->end - sp->at);
+        sp->end -= sp->at;
+        sp->at = 0;
+    }
+    out[count].data = stage(sp) + sp->end;
+    out[count++].len = stage_size(sp) - sp->end;
+    return count;
+}
+
+void
+weir_sp_filled(struct weir_sp *sp, size_t len)
+{
+    sp->busy = len >= sizeof sp->small / 2;
+    if (sp->message) {
+        struct weir_buf *m = sp->message;
+        uint64_t missing = sp->message_len - m->len;
+        size_t own = missing < len ? (size_t)missing : len;
+        WEIR_ASSERT(own <= m->capacity - m->len);
+        m->len += own;
+        len -= own;
+    }
+    WEIR_ASSERT(len <= stage_size(sp) - sp->end);
+    sp->end += len;
+}
+
+enum weir_status
+weir_sp_greet(struct weir_sp *sp)
+{
+    if (sp->greeted)
+        return WEIR_OK;
+    size_t there = sp->end - sp->at;
+    size_t len = there < WEIR_SP_GREETING_BYTES ? there : WEIR_SP_GREETING_BYTES;
+    if (memcmp(stage(sp) + sp->at, weir_sp_greeting, len) != 0)
+        return WEIR_INVALID;
+    if (len < WEIR_SP_GREETING_BYTES)
+        return WEIR_AGAIN;
+    sp->at += WEIR_SP_GREETING_BYTES;
+    sp->greeted = true;
+    return WEIR_OK;
+}
+
+/* Takes the next prefix off the stage and what is there of the body behind it. */
+static enum weir_status
+begin(struct weir_sp *sp, uint64_t max)
+{
+    size_t prefix = sp->is_ipc ? 9 : 8;
+    const uint8_t *from = stage(sp) + sp->at;
+    size_t there = sp->end - sp->at;
+    if (there && sp->is_ipc && from[0] != IPC_MESSAGE)
+        return WEIR_INVALID;
+    if (there < prefix)
+        return WEIR_AGAIN;
+    uint64_t len = weir_load_be64(from + prefix - 8);
+    if (len > max)
+        return WEIR_TOO_BIG;
+    sp->message = weir_buf_new(len < CLAIM_MAX ? (size_t)len + !len : CLAIM_MAX);
+    if (!sp->message)
+        return WEIR_NO_MEMORY;
+    sp->message->len = 0;
+    sp->message_len = len;
+    sp->at += prefix;
+    return WEIR_OK;
+}
+
+/* Makes room for more of a message whose buffer is full. */
+static enum weir_status
+grow(struct weir_sp *sp)
+{
+    struct weir_buf *m = sp->message;
+    uint64_t capacity = 4 * (uint64_t)m->capacity;
+    struct weir_buf *grown =
+        weir_buf_new((size_t)(capacity < sp->message_len ? capacity : sp->message_len));
+    if (!grown)
+        return WEIR_NO_MEMORY;
+    memcpy(grown->data, m->data, m->len);
+    grown->len = m->len;
+    weir_buf_unref(m);
+    sp->message = grown;
+    return WEIR_OK;
+}
+
+static void
+copy_from_stage(struct weir_sp *sp)
+{
+    struct weir_buf *m = sp->message;
+    size_t there = sp->end - sp->at;
+    uint64_t missing = sp->message_len - m->len;
+    size_t len = missing < there ? (size_t)missing : there;
+    WEIR_ASSERT(len <= m->capacity - m->len);
+    memcpy(m->data + m->len, stage(sp) + sp->at, len);
+    m->len += len;
+    sp->at += len;
+}
+
+enum weir_status
+weir_sp_next(struct weir_sp *sp, uint64_t max, struct weir_buf **out)
+{
+    enum weir_status st = weir_sp_greet(sp);
+    if (st)
+        return st;
+    if (!sp->message) {
+        st = begin(sp, max);
+        if (st)
+            return st;
+        copy_from_stage(sp);
+    }
+    if (sp->message->len < sp->message_len) {
+        if (sp->message->len == sp->message->capacity) {
+            st = grow(sp);
+            if (st)
+                return st;
+        }
+        return WEIR_AGAIN;
+    }
+    *out = sp->message;
+    sp->message = NULL; /* the caller's now */
+    return WEIR_OK;
+}
