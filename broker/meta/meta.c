@@ -16,6 +16,7 @@
 #include "meta/meta.h"
 #include "base/assert.h"
 #include "vfs.h"
+#include "wal.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -225,7 +226,8 @@ create(struct weir_meta *meta, struct weir_error *err)
     return WEIR_OK;
 }
 
-/* Makes a missing table. An empty file, or a log without its table, was whole once. */
+/* Makes a missing table, and checks the log of one that is there. An empty file, or a log without
+ * its table, was whole once. */
 static enum weir_status
 ensure(struct weir_meta *meta, struct weir_error *err)
 {
@@ -240,7 +242,7 @@ ensure(struct weir_meta *meta, struct weir_error *err)
     if (size == 0)
         return weir_fail(err, WEIR_DAMAGED, "'%s' is damaged: it is empty", meta->path);
     if (size != UINT64_MAX)
-        return WEIR_OK;
+        return weir_meta_wal_check(meta->sys->fs, log, err);
     if (log_size != UINT64_MAX && log_size > 0)
         return weir_fail(err, WEIR_DAMAGED, "'%s' is missing, but its log '%s' is there",
                          meta->path, log);

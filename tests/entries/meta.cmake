@@ -1,2 +1,3 @@
 weir_test(unit meta SOURCES unit/meta/test_table.c unit/meta/test_faults.c unit/meta/test_damage.c
     NEEDS meta memfs TIMEOUT 300)
+weir_fuzz(wal SOURCES fuzz/fuzz_wal.c NEEDS meta memfs)

@@ -144,7 +144,8 @@ put(struct table *t, const char *key, const char *value, uint64_t expect)
 }
 
 static inline enum weir_status delete (struct table *t, const char *key, uint64_t expect) {
-    struct noted n; begin(&n); weir_meta_delete(&n.commit, key, expect); return finish_commit(t, &n);
+    struct noted n; begin(&n); weir_meta_delete(&n.commit, key, expect);
+    return finish_commit(t, &n);
 }
 
 struct found {
