@@ -290,7 +290,7 @@ weir_orders_next(struct weir_orders *o, struct weir_order_change *out)
         .is_shipped = step->kind == SHIPPED,
         .is_insert = insert,
         .is_remove = remove,
-        .units = units,
+        .units = insert ? units : 0,
     };
     return WEIR_OK;
 }
