@@ -41,16 +41,10 @@ weir_fanout_new(struct weir_loop *loop, struct weir_log *log, struct weir_metric
     weir_list_init(&f->fresh);
     weir_list_init(&f->turns);
     weir_list_init(&f->readers);
+    weir_list_init(&f->finders);
     weir_wheel_init(&f->wheel, weir_loop_now_us(loop));
     *out = f;
     return WEIR_OK;
-}
-
-static void
-sub_free(struct weir_sub *s)
-{
-    weir_list_remove(&s->node);
-    free(s);
 }
 
 void
@@ -64,13 +58,12 @@ weir_fanout_free(struct weir_fanout *f)
         weir_run_clear(&r->read.run);
         free(r);
     }
-    WEIR_LIST_FOR_EACH_SAFE (node, &f->subs) {
-        struct weir_sub *s = WEIR_CONTAINER(node, struct weir_sub, node);
-        free(s->finder);
-        sub_free(s);
-    }
+    WEIR_LIST_FOR_EACH_SAFE (node, &f->finders)
+        free(WEIR_CONTAINER(node, struct weir_finder, node));
+    WEIR_LIST_FOR_EACH_SAFE (node, &f->subs)
+        free(WEIR_CONTAINER(node, struct weir_sub, node));
     WEIR_LIST_FOR_EACH_SAFE (node, &f->closed)
-        sub_free(WEIR_CONTAINER(node, struct weir_sub, node));
+        free(WEIR_CONTAINER(node, struct weir_sub, node));
     for (struct weir_reader *r; (r = f->spare); free(r))
         f->spare = r->next;
     for (struct weir_fresh *r; (r = f->spare_run); free(r))
@@ -86,8 +79,6 @@ weir_fanout_free(struct weir_fanout *f)
         free(shard->tip);
     }
     weir_map_fini(&f->shards);
-    if (weir_timer_is_started(&f->timer))
-        weir_timer_stop(f->loop, &f->timer);
     free(f);
 }
 

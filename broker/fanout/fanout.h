@@ -20,8 +20,8 @@ struct weir_sub;
 
 enum weir_status weir_fanout_new(struct weir_loop *loop, struct weir_log *log,
                                  struct weir_metrics *metrics, struct weir_fanout **out);
-/* After the loop stopped and no read of it is in flight in the log. Subscriptions that were not
- * closed go without a word. NULL is allowed. */
+/* After the loop stopped and the log was closed: reads of it may be on pool threads until then.
+ * Subscriptions that were not closed go without a word. NULL is allowed. */
 void weir_fanout_free(struct weir_fanout *f);
 
 /* Shards that subscribers may ask for, open and closed ones; the log knows them already. EXISTS.

@@ -27,6 +27,7 @@ struct weir_fanout {
     struct weir_list fresh;    /* tips with batches to send */
     struct weir_list turns;    /* subscriptions that have work */
     struct weir_list readers;  /* those that are in use */
+    struct weir_list finders;  /* all that are in flight */
     struct weir_reader *spare; /* those that are not, at most WEIR_FANOUT_SPARES_MAX */
     struct weir_fresh *spare_run;
     uint32_t spare_count, spare_run_count;
@@ -80,6 +81,7 @@ enum weir_sub_state { WEIR_SUB_OPENING, WEIR_SUB_CATCHING_UP, WEIR_SUB_LIVE, WEI
 struct weir_finder {
     struct weir_find find;
     struct weir_sub *sub; /* NULL: closed meanwhile */
+    struct weir_list node;
 };
 
 struct weir_sub {

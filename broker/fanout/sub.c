@@ -172,6 +172,7 @@ on_found(struct weir_find *find, enum weir_status st)
     struct weir_finder *finder = WEIR_CONTAINER(find, struct weir_finder, find);
     struct weir_sub *s = finder->sub;
     uint64_t offset = find->offset;
+    weir_list_remove(&finder->node);
     free(finder);
     if (!s)
         return;
@@ -197,6 +198,7 @@ find_time(struct weir_sub *s)
         .done = on_found,
     };
     s->finder = finder;
+    weir_list_push_back(&s->fanout->finders, &finder->node);
     weir_log_find_time(s->fanout->log, &finder->find);
 }
 

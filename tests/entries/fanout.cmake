@@ -5,3 +5,4 @@ weir_test(unit fanout SOURCES unit/fanout/test_fanout.c unit/fanout/desk.c unit/
 weir_test(model fanout SOURCES model/test_fanout.c unit/fanout/desk.c unit/fanout/fake_log.c
     NEEDS fanout)
 weir_test(unit ingest SOURCES unit/ingest/test_ingest.c unit/fanout/fake_log.c NEEDS ingest)
+weir_test(model owner SOURCES model/test_owner.c unit/log/rig.c NEEDS ingest fanout log memfs)

@@ -330,8 +330,8 @@ weir_log_append(struct weir_log *log, struct weir_append *a)
 void
 weir_log_barrier(struct weir_log *log, struct weir_log_barrier *b)
 {
-    b->node = (struct weir_list){0};
-    weir_list_push_back(&log->barriers, &b->node);
+    b->marker.node = (struct weir_list){0};
+    weir_list_push_back(&log->barriers, &b->marker.node);
 }
 
 void
@@ -355,7 +355,7 @@ fake_log_commit(struct weir_log *log, enum weir_status st)
         }
     }
     for (struct weir_list *node; (node = weir_list_pop_front(&log->barriers));) {
-        struct weir_log_barrier *b = WEIR_CONTAINER(node, struct weir_log_barrier, node);
+        struct weir_log_barrier *b = WEIR_CONTAINER(node, struct weir_log_barrier, marker.node);
         b->done(b);
     }
 }
