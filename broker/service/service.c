@@ -612,10 +612,10 @@ weir_service_close(struct weir_service *s)
         weir_loop_stop(s->loop);
     for (uint32_t i = 0; s->owners && i < s->owner_count; i++) {
         struct weir_owner *o = &s->owners[i].seen;
-        weir_fanout_free(o->fanout);
-        o->fanout = NULL;
-        weir_ingest_free(o->ingest);
+        /* The log first: it waits for the pool threads that still read for the fan-out. */
         weir_log_close(o->log);
+        weir_fanout_free(o->fanout);
+        weir_ingest_free(o->ingest);
         weir_loop_free(o->loop);
         free(o->metrics);
     }
