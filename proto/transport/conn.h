@@ -36,8 +36,7 @@ uint64_t weir_send_bytes(const struct weir_send *s);
 /* What stands behind "scheme://" of a URL that begins with `scheme`, else NULL. */
 const char *weir_url_rest(const char *url, const char *scheme);
 
-enum weir_status weir_stream_listen(struct weir_sys *sys, const char *url,
-                                    const struct weir_transport_options *options,
+enum weir_status weir_stream_listen(const char *url, const struct weir_transport_options *options,
                                     weir_accepted accepted, void *arg, void **out, char *url_out,
                                     struct weir_error *err);
 void weir_stream_listener_close(void *listener);

@@ -35,6 +35,7 @@ enum {
     HANDSHAKES_MAX = 4096,    /* of one listener; more are turned away */
     HANDSHAKE_MS = 5000,
     ACCEPT_RETRY_MS = 100, /* after the machine had no descriptor or memory for another */
+    TLS_WATCH_MS = 1000,
     DRAIN_MS = 200,
 };
 static_assert(WEIR_SEND_PIECES_MAX + 1 == IOV_MAX_NNG, "a message fits into one call");
@@ -42,11 +43,10 @@ static_assert(WEIR_SEND_PIECES_MAX + 1 == IOV_MAX_NNG, "a message fits into one 
 struct stream_listener {
     nng_stream_listener *nng;
     nng_aio *aio;
-    struct weir_clock *clock;
     struct weir_transport_options options; /* without the strings */
     weir_accepted accepted;
     void *arg;
-    bool is_ipc;
+    bool is_ipc, is_tls;
     bool retrying; /* the operation under way is a pause; callback only */
 
     pthread_mutex_t mtx;
@@ -61,11 +61,11 @@ struct stream_listener {
 struct stream_dial {
     nng_stream_dialer *nng;
     nng_aio *aio;
-    struct weir_clock *clock;
     struct weir_transport_options options; /* without the strings */
     weir_dialed dialed;
     void *arg;
-    bool is_ipc;
+    bool is_ipc, is_tls;
+    struct weir_clock *clock;
     uint64_t until_us;
 };
 
@@ -73,11 +73,11 @@ struct stream_conn {
     struct weir_conn base;
     nng_stream *stream;
     nng_aio *recv_aio, *send_aio;
-    struct weir_clock *clock;
+    nng_aio *timer; /* the handshake's deadline, then the watch over TLS; holds a reference */
+    bool is_tls;
 
     /* whoever receives */
     struct weir_sp sp;
-    uint64_t handshake_until_us;
     struct stream_listener *listener; /* until open */
     struct stream_dial *dial;         /* until open */
     struct weir_list node;            /* in listener->handshakes */
@@ -130,6 +130,39 @@ kick(struct stream_conn *c)
         nng_aio_finish(c->recv_aio, 0);
 }
 
+/* ---- the timer ---- */
+
+/* NNG 1.5.2 forgets operations on a TLS stream whose socket failed while none was under way: they
+ * never come back, and their time-outs neither. The socket knows: it has no peer any more. */
+static bool
+tls_is_gone(const struct stream_conn *c)
+{
+    nng_sockaddr sa;
+    return c->is_tls && nng_stream_get_addr(c->stream, NNG_OPT_REMADDR, &sa) != 0;
+}
+
+static void
+on_timer(void *arg)
+{
+    struct stream_conn *c = arg;
+    bool is_over = nng_aio_result(c->timer) != 0; /* cancelled */
+    pthread_mutex_lock(&c->mtx);
+    if (!is_over && !c->closed) {
+        if (!c->open)
+            close_locked(c, WEIR_TIMEOUT);
+        else if (tls_is_gone(c))
+            close_locked(c, WEIR_UNAVAILABLE);
+    }
+    bool goes_on = !is_over && !c->closed && c->is_tls;
+    if (goes_on)
+        nng_sleep_aio(TLS_WATCH_MS, c->timer);
+    if (c->closed && !c->receiving && !c->sending && !c->ended)
+        kick(c);
+    pthread_mutex_unlock(&c->mtx);
+    if (!goes_on)
+        weir_conn_drop(&c->base);
+}
+
 static void
 leave_handshakes(struct stream_listener *l, struct stream_conn *c)
 {
@@ -160,6 +193,7 @@ return_sends(struct weir_list *sends, enum weir_status st)
 static void
 end(struct stream_conn *c)
 {
+    nng_aio_cancel(c->timer);
     return_sends(&c->flight, WEIR_CANCELLED);
     return_sends(&c->queue, WEIR_CANCELLED);
     atomic_store(&c->base.queued_bytes, 0);
@@ -213,6 +247,7 @@ stream_free(struct weir_conn *base)
     nng_stream_free(c->stream);
     nng_aio_reap(c->recv_aio);
     nng_aio_reap(c->send_aio);
+    nng_aio_reap(c->timer);
     weir_sp_fini(&c->sp);
     weir_buf_unref(c->stage);
     pthread_mutex_destroy(&c->mtx);
@@ -411,15 +446,7 @@ receive(struct stream_conn *c)
     int rv = nng_aio_set_iov(c->recv_aio, count, iov);
     WEIR_ASSERT(rv == 0);
 
-    nng_duration timeout = NNG_DURATION_INFINITE;
-    if (c->gone) {
-        timeout = DRAIN_MS;
-    } else if (!c->open) {
-        uint64_t now = weir_mono_us(c->clock), left = 0;
-        (void)!weir_sub_u64(c->handshake_until_us, now, &left);
-        timeout = (nng_duration)(left / 1000 + 1);
-    }
-    nng_aio_set_timeout(c->recv_aio, timeout);
+    nng_aio_set_timeout(c->recv_aio, c->gone ? DRAIN_MS : NNG_DURATION_INFINITE);
     nng_stream_recv(c->stream, c->recv_aio);
 }
 
@@ -440,7 +467,7 @@ read_what_is_left(struct stream_conn *c, int rv)
 {
     bool hung_up = rv == NNG_ECONNSHUT || rv == NNG_ECLOSED;
     pthread_mutex_lock(&c->mtx);
-    bool reads = hung_up && c->open && !c->closed && !c->gone;
+    bool reads = hung_up && c->open && !c->closed && !c->gone && !c->is_tls;
     if (reads) {
         c->gone = weir_status_from_nng(rv);
         receive(c);
@@ -469,6 +496,8 @@ open_conn(struct stream_conn *c)
     pthread_mutex_lock(&c->mtx);
     c->open = true;
     pthread_mutex_unlock(&c->mtx);
+    if (!c->is_tls)
+        nng_aio_cancel(c->timer);
     c->listener = NULL;
     c->dial = NULL;
 
@@ -612,14 +641,17 @@ name_peer(nng_stream *stream, bool is_ipc, char *out, size_t size)
 
 /* Takes `stream`, also on failure. */
 static enum weir_status
-conn_new(nng_stream *stream, bool is_ipc, struct weir_clock *clock,
-         const struct weir_transport_options *options, struct stream_conn **out)
+conn_new(nng_stream *stream, bool is_ipc, bool is_tls, const struct weir_transport_options *options,
+         struct stream_conn **out)
 {
     struct stream_conn *c = calloc(1, sizeof *c);
     if (!c || nng_aio_alloc(&c->recv_aio, on_received, c) != 0 ||
-        nng_aio_alloc(&c->send_aio, on_sent, c) != 0) {
-        if (c)
+        nng_aio_alloc(&c->send_aio, on_sent, c) != 0 ||
+        nng_aio_alloc(&c->timer, on_timer, c) != 0) {
+        if (c) {
             nng_aio_free(c->recv_aio);
+            nng_aio_free(c->send_aio);
+        }
         free(c);
         nng_stream_free(stream);
         return WEIR_NO_MEMORY;
@@ -629,7 +661,7 @@ conn_new(nng_stream *stream, bool is_ipc, struct weir_clock *clock,
     weir_list_init(&c->queue);
     weir_list_init(&c->flight);
     c->stream = stream;
-    c->clock = clock;
+    c->is_tls = is_tls;
     c->sending = true; /* until our greeting is out */
     c->sp.is_ipc = is_ipc;
     name_peer(stream, is_ipc, c->base.peer, sizeof c->base.peer);
@@ -639,7 +671,7 @@ conn_new(nng_stream *stream, bool is_ipc, struct weir_clock *clock,
 
 /* Sends our greeting; the rest follows from callbacks. */
 static void
-begin_handshake(struct stream_conn *c)
+begin_handshake(struct stream_conn *c, uint64_t within_ms)
 {
     pthread_mutex_lock(&c->mtx);
     if (c->closed) { /* with its listener */
@@ -647,12 +679,10 @@ begin_handshake(struct stream_conn *c)
         settle(c);
         return;
     }
+    weir_conn_hold(&c->base); /* the timer's */
+    nng_sleep_aio((nng_duration)within_ms, c->timer);
     put_iov(c, weir_sp_greeting, sizeof weir_sp_greeting);
-    uint64_t now = weir_mono_us(c->clock), left = 0;
-    (void)!weir_sub_u64(c->handshake_until_us, now, &left);
-    nng_aio_set_timeout(c->send_aio, (nng_duration)(left / 1000 + 1));
     submit_iov(c);
-    nng_aio_set_timeout(c->send_aio, NNG_DURATION_INFINITE);
     pthread_mutex_unlock(&c->mtx);
 }
 
@@ -692,9 +722,8 @@ static void
 take_stream(struct stream_listener *l, nng_stream *stream)
 {
     struct stream_conn *c;
-    if (conn_new(stream, l->is_ipc, l->clock, &l->options, &c))
+    if (conn_new(stream, l->is_ipc, l->is_tls, &l->options, &c))
         return;
-    c->handshake_until_us = weir_mono_us(l->clock) + l->options.handshake_ms * UINT64_C(1000);
     pthread_mutex_lock(&l->mtx);
     bool refused = l->closed || l->handshake_count == HANDSHAKES_MAX;
     if (!refused) {
@@ -708,7 +737,7 @@ take_stream(struct stream_listener *l, nng_stream *stream)
         weir_conn_drop(&c->base);
         return;
     }
-    begin_handshake(c);
+    begin_handshake(c, l->options.handshake_ms);
 }
 
 static void
@@ -752,18 +781,18 @@ listener_free(struct stream_listener *l)
 }
 
 enum weir_status
-weir_stream_listen(struct weir_sys *sys, const char *url,
-                   const struct weir_transport_options *options, weir_accepted accepted, void *arg,
-                   void **out, char *url_out, struct weir_error *err)
+weir_stream_listen(const char *url, const struct weir_transport_options *options,
+                   weir_accepted accepted, void *arg, void **out, char *url_out,
+                   struct weir_error *err)
 {
     struct stream_listener *l = calloc(1, sizeof *l);
     if (!l)
         return weir_fail(err, WEIR_NO_MEMORY, "no memory to listen on '%s'", url);
-    *l = (struct stream_listener){.clock = sys->clock,
-                                  .options = own_options(options),
+    *l = (struct stream_listener){.options = own_options(options),
                                   .accepted = accepted,
                                   .arg = arg,
-                                  .is_ipc = url_is_ipc(url)};
+                                  .is_ipc = url_is_ipc(url),
+                                  .is_tls = weir_url_rest(url, "tls+tcp") != NULL};
     pthread_mutex_init(&l->mtx, NULL);
     pthread_cond_init(&l->idle, NULL);
     weir_list_init(&l->handshakes);
@@ -772,7 +801,7 @@ weir_stream_listen(struct weir_sys *sys, const char *url,
     int rv = nng_aio_alloc(&l->aio, on_accepted, l);
     if (!rv)
         rv = nng_stream_listener_alloc(&l->nng, url);
-    if (!rv && weir_url_rest(url, "tls+tcp")) {
+    if (!rv && l->is_tls) {
         st = weir_tls_listener(l->nng, options, err);
         if (st)
             goto failed;
@@ -825,15 +854,16 @@ on_dialed(void *arg)
     int rv = nng_aio_result(d->aio);
     enum weir_status st = weir_status_from_nng(rv);
     if (!rv)
-        st = conn_new(nng_aio_get_output(d->aio, 0), d->is_ipc, d->clock, &d->options, &c);
+        st = conn_new(nng_aio_get_output(d->aio, 0), d->is_ipc, d->is_tls, &d->options, &c);
     if (st) {
         d->dialed(d->arg, NULL, st);
         dial_free(d);
         return;
     }
+    uint64_t left_us = 0;
+    (void)!weir_sub_u64(d->until_us, weir_mono_us(d->clock), &left_us);
     c->dial = d;
-    c->handshake_until_us = d->until_us;
-    begin_handshake(c);
+    begin_handshake(c, left_us / 1000);
 }
 
 enum weir_status
@@ -848,7 +878,8 @@ weir_stream_dial(struct weir_sys *sys, const char *url,
                               .options = own_options(options),
                               .dialed = dialed,
                               .arg = arg,
-                              .is_ipc = url_is_ipc(url)};
+                              .is_ipc = url_is_ipc(url),
+                              .is_tls = weir_url_rest(url, "tls+tcp") != NULL};
     enum weir_status st;
     int rv = nng_aio_alloc(&d->aio, on_dialed, d);
     if (!rv)
@@ -858,7 +889,7 @@ weir_stream_dial(struct weir_sys *sys, const char *url,
             weir_fail(err, weir_status_from_nng(rv), "cannot dial '%s': %s", url, nng_strerror(rv));
         goto failed;
     }
-    if (weir_url_rest(url, "tls+tcp")) {
+    if (d->is_tls) {
         st = weir_tls_dialer(d->nng, url, options, err);
         if (st)
             goto failed;

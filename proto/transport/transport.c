@@ -41,6 +41,7 @@ weir_listen(struct weir_sys *sys, const char *url, const struct weir_transport_o
             weir_accepted accepted, void *arg, struct weir_listener **out, char *url_out,
             struct weir_error *err)
 {
+    (void)sys; /* the network is NNG's; a listener needs no clock of ours */
     bool is_inproc;
     enum weir_status st = check_url(url, &is_inproc, err);
     if (st)
@@ -55,7 +56,7 @@ weir_listen(struct weir_sys *sys, const char *url, const struct weir_transport_o
         st = weir_inproc_listen(url, options, accepted, arg, &l->of_kind, err);
     } else {
         l->close = weir_stream_listener_close;
-        st = weir_stream_listen(sys, url, options, accepted, arg, &l->of_kind, real, err);
+        st = weir_stream_listen(url, options, accepted, arg, &l->of_kind, real, err);
     }
     if (st) {
         free(l);
