@@ -34,9 +34,7 @@
 enum { SQL_VERSION, SQL_PUT, SQL_DELETE, SQL_SCAN, SQL_COUNT };
 static const char *const sql[SQL_COUNT] = {
     [SQL_VERSION] = "SELECT version FROM entry WHERE key = ?1",
-    [SQL_PUT] =
-        "INSERT INTO entry (key, value, version, sum) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) "
-        "DO UPDATE SET value = ?2, version = ?3, sum = ?4",
+    [SQL_PUT] = "REPLACE INTO entry (key, value, version, sum) VALUES (?1, ?2, ?3, ?4)",
     [SQL_DELETE] = "DELETE FROM entry WHERE key = ?1",
     [SQL_SCAN] = "SELECT key, value, version, sum FROM entry WHERE key >= ?1 ORDER BY key",
 };
