@@ -4,6 +4,7 @@
 #include "native/native.h"
 #include "service/service.h"
 #include <errno.h>
+#include <link.h>
 #include <malloc.h>
 #include <poll.h>
 #include <sched.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -70,6 +72,31 @@ tune_malloc(void)
     mallopt(M_ARENA_MAX, 2);
     mallopt(M_MMAP_THRESHOLD, 256 * 1024);
     mallopt(M_TRIM_THRESHOLD, 512 * 1024);
+}
+
+/* Code is clean pages of files: those that only the start needed go, the others come back with a
+ * fault that needs no disk. */
+static int
+let_go_of_code(struct dl_phdr_info *object, size_t size, void *arg)
+{
+    (void)size, (void)arg;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        if (segment->p_type != PT_LOAD || segment->p_flags != (PF_R | PF_X))
+            continue;
+        uintptr_t first = (object->dlpi_addr + segment->p_vaddr) & ~(page - 1);
+        uintptr_t limit = object->dlpi_addr + segment->p_vaddr + segment->p_memsz;
+        (void)!madvise((void *)first, limit - first, MADV_DONTNEED);
+    }
+    return 0;
+}
+
+static void
+let_go_of_start(void)
+{
+    malloc_trim(0);
+    dl_iterate_phdr(let_go_of_code, NULL);
 }
 
 /* Before any thread starts: they all inherit the mask, so signals come to the descriptor alone. */
@@ -377,6 +404,7 @@ weir_daemon_run(const struct weir_command_line *line, struct weir_settings *sett
         weir_program_log_write(log, WEIR_ERROR, err.text, NULL, 0);
         status = st == WEIR_BUSY && !d.service ? WEIR_EXIT_IN_USE : WEIR_EXIT_FAILED;
     } else {
+        let_go_of_start();
         status = serve(&d);
     }
     if (status == WEIR_EXIT_FORCED)
