@@ -1,3 +1,4 @@
+weir_fuzz(config SOURCES fuzz/fuzz_config.c NEEDS main)
 weir_test(unit main_settings SOURCES unit/main/test_settings.c NEEDS main)
 weir_test(unit main_program_log SOURCES unit/main/test_program_log.c NEEDS main)
 weir_test(unit main_notify SOURCES unit/main/test_notify.c NEEDS main)
