@@ -274,7 +274,7 @@ rests(struct weir_log *log, struct weir_segment *g)
     uint64_t now_us = weir_loop_now_us(log->loop);
     size_t cursor = 0;
     const struct weir_shard *s;
-    if (g->file_bytes >= log->config.segment_bytes / 8 || !g->homes)
+    if (g->file_bytes >= log->config.segment_bytes / 8)
         return false;
     if (now_us < g->rests_until_us)
         return true;
@@ -295,12 +295,12 @@ pick(struct weir_log *log)
         struct weir_segment *g = log->index.segments[i];
         if (g->state != WEIR_SEGMENT_SEALED || g->stuck)
             continue;
-        if (!g->live_bytes && rests(log, g))
+        bool mostly_dead = g->live_bytes * LIVE_SHARE < g->file_bytes;
+        if (!mostly_dead || (g->live_bytes && (best || log->crowded)) || rests(log, g))
             continue;
         if (!g->live_bytes)
             return g;
-        if (!best && !log->crowded && g->live_bytes * LIVE_SHARE < g->file_bytes)
-            best = g;
+        best = g;
     }
     return best;
 }

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define SCAN_BYTES (1 * WEIR_MIB)
+
 struct found {
     uint64_t number, bytes;
     bool has_header, sealed;
@@ -127,49 +129,63 @@ look_at(void *arg, const struct weir_segment_stat *stat)
 
 /* ---- 2. the last one in use ---- */
 
-/* Does a group hold right behind the header? */
+/* Is there a group's header that holds, in the first `bytes` behind the segment's? */
 static enum weir_status
-has_group(struct recovery *r, const struct found *f, bool *out)
+has_group(struct recovery *r, const struct found *f, uint64_t bytes, bool *out)
 {
-    uint8_t head[sizeof(struct weir_disk_group)];
-    size_t got = 0;
-    char name[300];
-    struct weir_group_info g;
     struct weir_journal *j = r->log->journal;
-    enum weir_status st = j->ops->read(j, (struct weir_position){f->number, WEIR_DISK_BLOCK}, head,
-                                       sizeof head, &got);
+    uint8_t *window = malloc(SCAN_BYTES);
+    enum weir_status st = window ? WEIR_OK : WEIR_NO_MEMORY;
+    char name[300];
+    *out = false;
+    if (bytes > f->bytes)
+        bytes = f->bytes;
+    for (uint64_t at = WEIR_DISK_BLOCK; !st && !*out && at < bytes; at += SCAN_BYTES) {
+        size_t want = bytes - at < SCAN_BYTES ? bytes - at : SCAN_BYTES, got = 0;
+        st = j->ops->read(j, (struct weir_position){f->number, at}, window, want, &got);
+        for (size_t k = 0; !st && k + sizeof(struct weir_disk_group) <= got; k += WEIR_DISK_BLOCK) {
+            struct weir_group_info g;
+            *out |= !weir_group_decode(weir_bytes(window + k, got - k), &g) &&
+                    g.segment == f->number && g.position == at + k &&
+                    (!r->id_known || g.journal_id == r->id);
+        }
+    }
+    free(window);
     if (st)
         return weir_fail(r->err, st, "cannot read '%s': %s", place(r, f->number, name),
                          weir_status_text(st));
-    *out = got == sizeof head && !weir_group_decode(weir_bytes(head, got), &g) &&
-           g.segment == f->number && g.position == WEIR_DISK_BLOCK &&
-           (!r->id_known || g.journal_id == r->id);
     return WEIR_OK;
 }
 
-/* Nothing in the whole journal is of ours. That is so after a crash in the first moment of its
- * life; where there is more than that, somebody should look before it is written over. */
+/* The file has no header. Was it in use all the same? */
 static enum weir_status
-check_new(struct recovery *r)
+was_used(struct recovery *r, size_t i, bool *out)
 {
+    const struct found *f = &r->found[i];
     char name[300];
-    for (size_t i = 0; i < r->count; i++) {
-        const struct found *f = &r->found[i];
-        uint8_t block[8 * WEIR_DISK_BLOCK] = {0};
-        size_t got = 0;
-        bool used;
-        enum weir_status st = has_group(r, f, &used);
-        if (!st && !used)
-            st = r->log->journal->ops->read(r->log->journal,
-                                            (struct weir_position){f->number, WEIR_DISK_BLOCK},
-                                            block, sizeof block, &got);
-        if (st)
-            return weir_fail(r->err, st, "cannot read '%s': %s", place(r, f->number, name),
-                             weir_status_text(st));
-        if (!used && !f->blank && !is_zero(block, sizeof block))
-            return weir_fail(r->err, WEIR_INVALID, "'%s' is no segment file",
-                             place(r, f->number, name));
+    /* A sealed segment has a successor, always. */
+    if (i && r->found[i - 1].sealed && f->number == r->found[i - 1].number + 1) {
+        *out = true;
+        return WEIR_OK;
     }
+    /* The header's write may have been torn, with the first group on disk. Where the header is
+     * neither blank nor ours, or there is no other segment to tell, it may be lost: then look
+     * further. */
+    bool far = !f->blank || i == 0;
+    enum weir_status st = has_group(r, f, far ? UINT64_MAX : 2 * WEIR_DISK_BLOCK, out);
+    if (st || *out || f->blank || i)
+        return st;
+    /* A crash in the first moment of a journal leaves a part of a header, and nothing behind it.
+     * Where there is more, somebody should look before it is written over. */
+    uint8_t behind[8 * WEIR_DISK_BLOCK] = {0};
+    size_t got = 0;
+    st = r->log->journal->ops->read(r->log->journal,
+                                    (struct weir_position){f->number, WEIR_DISK_BLOCK}, behind,
+                                    sizeof behind, &got);
+    if (!st && !is_zero(behind, sizeof behind))
+        st = WEIR_INVALID;
+    if (st)
+        return weir_fail(r->err, st, "'%s' is no segment file", place(r, f->number, name));
     return WEIR_OK;
 }
 
@@ -180,23 +196,13 @@ find_last(struct recovery *r)
     size_t last = r->count;
     while (last && !r->found[last - 1].sealed && !r->found[last - 1].has_header)
         last--;
-    if (!last) {
-        enum weir_status st = check_new(r);
-        if (st)
-            return st;
-    }
-    /* A sealed segment has a successor, always; and a header can be damaged. */
-    while (last < r->count) {
-        const struct found *f = &r->found[last];
-        bool used = last && r->found[last - 1].sealed && f->number == r->found[last - 1].number + 1;
-        enum weir_status st = WEIR_OK;
-        if (!used)
-            st = has_group(r, f, &used);
+    for (; last < r->count; last++) {
+        bool used = false;
+        enum weir_status st = was_used(r, last, &used);
         if (st)
             return st;
         if (!used)
             break;
-        last++;
     }
     for (size_t i = last; i < r->count; i++)
         free(r->found[i].directory_bytes);
@@ -470,7 +476,7 @@ walk(struct recovery *r, struct weir_segment *g, size_t i, uint64_t *last_positi
     g->last_hash = t.walk.groups ? t.walk.last_hash : r->last_hash;
     g->group = t.walk.groups ? t.walk.number : r->group;
     g->epoch = t.walk.groups ? t.walk.epoch : r->epoch;
-    g->damaged = (uint32_t)t.walk.damaged + !f->has_header;
+    g->damaged = (uint32_t)t.walk.damaged + (!f->has_header && !f->blank);
     if (t.walk.epoch > r->epoch)
         r->epoch = t.walk.epoch;
     if (!r->id_known && t.walk.journal_id_known) {

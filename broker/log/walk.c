@@ -271,6 +271,10 @@ torn_bytes(struct weir_bytes head, const struct weir_group_info *g)
 {
     if (g)
         return weir_group_disk_bytes(g->length);
+    /* What a recycled file held is not torn. */
+    struct weir_group_info old;
+    if (!weir_group_decode(head, &old))
+        return 0;
     const weir_le64 *magic = (const void *)head.data;
     return head.len >= 8 && weir_get64(*magic) == WEIR_GROUP_MAGIC ? WEIR_DISK_BLOCK : 0;
 }

@@ -326,3 +326,89 @@ rig_segment(unsigned number, char out[64])
     snprintf(out, 64, "journal/%08u.seg", number);
     return out;
 }
+
+enum weir_status
+rig_book_put(struct rig *r, struct rig_book *b, size_t size)
+{
+    cr_assert(b->count < 4096);
+    enum weir_status st = rig_put(r, b->shard, b->count, 1, size, NULL);
+    b->st[b->count++] = st;
+    return st;
+}
+
+static void
+check(struct rig *r, const struct rig_book *b, bool damaged, uint32_t *lost, const char *what)
+{
+    static struct weir_run run;
+    struct weir_log_shard shard;
+    uint32_t expected = 0;
+    *lost = 0;
+    if (weir_log_shard_get(r->log, b->shard, &shard)) {
+        for (uint32_t i = 0; i < b->count; i++)
+            *lost += b->st[i] == WEIR_OK;
+        cr_assert(damaged || !*lost, "%s: shard %" PRIu64 " is gone", what, b->shard);
+        return;
+    }
+    uint64_t offset = shard.oldest;
+    for (;;) {
+        enum weir_status st = rig_read(r, b->shard, offset, 256 * WEIR_KIB, &run);
+        if (st == WEIR_END)
+            break;
+        if (damaged && st == WEIR_DAMAGED) {
+            cr_assert(run.limit > offset, "%s: a gap of nothing", what);
+            offset = run.limit;
+            continue;
+        }
+        cr_assert(st == WEIR_OK, "%s: read %" PRIu64 " at %" PRIu64 ": %s", what, b->shard, offset,
+                  weir_status_name(st));
+        for (uint32_t i = 0; i < run.count; i++) {
+            cr_assert(run.batch[i].first == offset, "%s: at %" PRIu64 " instead of %" PRIu64, what,
+                      run.batch[i].first, offset);
+            uint64_t number = rig_number(run.batch[i].slice, b->shard);
+            cr_assert(number < b->count && number >= expected,
+                      "%s: shard %" PRIu64 ": %" PRIu64 " twice or out of order (at %u)", what,
+                      b->shard, number, expected);
+            for (; expected < number; expected++) {
+                *lost += b->st[expected] == WEIR_OK;
+                cr_assert(damaged || b->st[expected] != WEIR_OK,
+                          "%s: shard %" PRIu64 ": %u was acknowledged and is lost", what, b->shard,
+                          expected);
+            }
+            cr_assert(b->st[number] == WEIR_OK || b->st[number] == WEIR_UNKNOWN,
+                      "%s: shard %" PRIu64 ": %" PRIu64 " was refused (%s) and is there", what,
+                      b->shard, number, weir_status_name(b->st[number]));
+            expected++;
+            offset += run.batch[i].records;
+        }
+        weir_run_clear(&run);
+    }
+    for (; expected < b->count; expected++) {
+        *lost += b->st[expected] == WEIR_OK;
+        cr_assert(damaged || b->st[expected] != WEIR_OK,
+                  "%s: shard %" PRIu64 ": %u was acknowledged and is lost", what, b->shard,
+                  expected);
+    }
+}
+
+void
+rig_check(struct rig *r, const struct rig_book *b, const char *what)
+{
+    uint32_t lost;
+    check(r, b, false, &lost, what);
+}
+
+void
+rig_check_damaged(struct rig *r, struct rig_book *b, const char *what)
+{
+    check(r, b, true, &b->lost, what);
+}
+
+void
+rig_overwrite(struct rig *r, const char *path, uint64_t at, const void *bytes, size_t len)
+{
+    struct weir_file *file;
+    OK(weir_fs_open(weir_memfs_fs(r->disk), path, WEIR_OPEN_WRITE, &file));
+    OK(weir_file_pwrite(file, bytes, len, at));
+    OK(weir_file_datasync(file));
+    weir_file_close(file);
+}

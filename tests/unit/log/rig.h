@@ -79,3 +79,20 @@ void rig_expect(struct rig *r, uint64_t shard, uint64_t offset, uint64_t first, 
     rig_expect((rig), (shard), (offset), (first), (count), __LINE__)
 /* "journal/00000001.seg" */
 const char *rig_segment(unsigned number, char out[64]);
+
+/* What a shard must hold: one record a batch, numbered from 0, each with what its append was told.
+ */
+struct rig_book {
+    uint64_t shard;
+    uint32_t count, lost; /* lost: not found by rig_check_damaged */
+    enum weir_status st[4096];
+};
+/* Appends the next number, and notes the answer. */
+enum weir_status rig_book_put(struct rig *r, struct rig_book *b, size_t size);
+/* Everything acknowledged is there, once, in order; nothing refused is; UNKNOWN may be either. */
+void rig_check(struct rig *r, const struct rig_book *b, const char *what);
+/* The same where some bytes were changed: what is served is right, and what is not served is told
+ * as a gap. Counts what was acknowledged and is not served in b->lost. */
+void rig_check_damaged(struct rig *r, struct rig_book *b, const char *what);
+/* Writes into a file behind the log's back. */
+void rig_overwrite(struct rig *r, const char *path, uint64_t at, const void *bytes, size_t len);
