@@ -530,12 +530,13 @@ local_seal(struct weir_journal *j, struct weir_position end, const struct iovec 
     return st;
 }
 
-/* Files worth keeping: what the filler will want next. Under the lock. */
+/* Files worth keeping: what the filler will want before more are trimmed. Trims come in bursts, so
+ * those that are prepared already do not count. Under the lock. */
 static bool
 wants_spare(const struct local *l)
 {
-    uint64_t files = l->prewrite_bytes / l->segment_bytes;
-    return files && l->spare_count + l->prepared_count < files + 1 && l->spare_count < PREPARED_MAX;
+    uint64_t files = l->prewrite_bytes / l->segment_bytes + 1;
+    return l->prewrite_bytes && l->spare_count < files && l->spare_count < PREPARED_MAX;
 }
 
 static enum weir_status
