@@ -7,9 +7,9 @@
  * What can go wrong:
  *   a version does not hold    that commit's savepoint is rolled back, it alone is FENCED
  *   a call below fails         the transaction is rolled back, and what it wrote to the log is cut
- * off and synced, so that a restart cannot find it: all of the group failed a sync of the log
- * fails, or the cut    nobody can tell what a restart will find: UNKNOWN, and the table is closed
- * for commits
+ *                              off, durably, so that a restart cannot find it: the group failed
+ *   a sync of the log fails,   nobody can tell what a restart will find: UNKNOWN, and the table
+ *   or that cut                takes no more commits
  *
  * Moving frames from the log to the table's file (SQLite's checkpoint) has a job of its own, when
  * nothing waits. It may fail: the log still has everything. */
@@ -26,8 +26,7 @@
 
 #define CACHE_KIB 256
 #define LOOKASIDE_SLOTS 64
-/* Pages in the log: from the first on it is moved when nothing waits, from the second in any case.
- */
+/* Pages in the log: above the first it is moved when nothing waits, above the second anyway. */
 #define LOG_PAGES_IDLE 256
 #define LOG_PAGES_MAX 2048
 

@@ -7,8 +7,13 @@
  *    12     4  sequence     counts how often the log was begun anew
  *    16     8  salt         of this time
  *    24     8  sum          of bytes 0..23
- *    32        frames: page number 4, pages of the file after commit 4 (0: no commit), salt 8, sum
- * 8, page
+ *    32        frames:
+ *
+ *     0     4  page         its number in the table's file
+ *     4     4  commit       pages of the file after it, where it ends a transaction; else 0
+ *     8     8  salt         the header's
+ *    16     8  sum
+ *    24        the page
  *
  * The sum of a frame covers its bytes 0..7 and the page, and goes on from the sum of the one
  * before. So a frame can also be judged by the sum that stands in its neighbour, when that one is

@@ -90,8 +90,7 @@ struct weir_stream_spec {
     uint32_t shard_count;
     uint64_t retention_ms, retention_bytes, record_bytes_max; /* 0: defaults */
 };
-/* The stream begins ACTIVE. TOO_BIG: more shards than WEIR_SHARDS_MAX in all, or too many streams.
- */
+/* The stream begins ACTIVE. TOO_BIG: over WEIR_SHARDS_MAX in all, or WEIR_STREAMS_MAX. */
 void weir_catalog_create(struct weir_catalog *c, const struct weir_stream_spec *spec,
                          struct weir_change *change);
 /* Records DELETING; then, when the owners let the shards go, removes it. */
@@ -110,8 +109,9 @@ void weir_catalog_expire(struct weir_catalog *c, uint64_t stream, const uint32_t
  *   plan ──> service closes the parents in their owners ──> their ends are known
  *        ──> weir_catalog_reshard (durable: parents closed with their ends, children made)
  *        ──> service opens the children; only then parents' waiting producers are told MOVED
- *   A failure before the commit opens the parents again; one whose outcome is UNKNOWN stops writes
- * to them until a restart has read what happened. */
+ *
+ * A failure before the commit opens the parents again; one whose outcome is UNKNOWN stops writes to
+ * them until a restart has read what happened. */
 struct weir_reshard {
     uint32_t parent_count; /* 1: split, 2: merge */
     uint32_t parent[2];
