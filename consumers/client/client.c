@@ -388,7 +388,8 @@ on_heartbeat(struct weir_timer *timer)
         weir_client_drop(c, "the broker is silent");
         return;
     }
-    if (c->draining && (now >= c->drain_until_us || !c->unanswered)) {
+    bool is_quiet = !c->unanswered && !c->calls_sent.count;
+    if (c->draining && (now >= c->drain_until_us || is_quiet)) {
         weir_client_drop(c, "the broker is going away");
         return;
     }

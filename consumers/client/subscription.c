@@ -109,6 +109,7 @@ struct weir_subscription {
     atomic_uint refs; /* ours, and one per event with the program */
 
     /* loop only */
+    char data_id[64]; /* of the data that the offsets belong to */
     struct weir_describe describe;
     bool refreshing, refresh_again;
     struct weir_timer later_timer, refresh_timer;
@@ -1104,6 +1105,11 @@ on_up(struct weir_member *member)
     struct weir_subscription *s = WEIR_CONTAINER(member, struct weir_subscription, member);
     if (s->over)
         return;
+    /* Offsets of other data mean nothing here. */
+    if (strcmp(s->data_id, s->client->data_id) != 0) {
+        end_subscription(s, WEIR_DAMAGED, "the broker's data was made anew");
+        return;
+    }
     tell_connection(s, true);
     for (size_t i = 0; i < s->count; i++) {
         weir_timer_stop(s->client->loop, &s->cursors[i]->retry);
@@ -1571,6 +1577,7 @@ static void
 join(void *arg)
 {
     struct weir_subscription *s = arg;
+    snprintf(s->data_id, sizeof s->data_id, "%s", s->client->data_id);
     weir_list_push_back(&s->client->members, &s->member.node);
     advance(s);
 }
