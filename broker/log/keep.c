@@ -720,6 +720,16 @@ weir_log_trim(struct weir_log *log)
     weir_keep_tick(log);
 }
 
+void
+weir_keep_dropped(struct weir_log *log, struct weir_shard *s)
+{
+    bool known = s->oldest == s->assigned && s->trim_recorded == s->oldest;
+    if (known || log->refused || log->closing)
+        return;
+    s->oldest = s->assigned;
+    (void)push_state(log, s, false);
+}
+
 enum weir_status
 weir_log_set_retention(struct weir_log *log, uint64_t shard, uint64_t retention_ms,
                        uint64_t retention_bytes)

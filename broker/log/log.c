@@ -144,6 +144,7 @@ weir_log_shard_add(struct weir_log *log, uint64_t stream, uint64_t shard, uint64
 static void
 shard_forget(struct weir_log *log, struct weir_shard *s)
 {
+    weir_keep_dropped(log, s);
     weir_cache_forget(&log->cache, s);
     weir_index_shard_free(&log->index, s);
 }

@@ -144,5 +144,7 @@ void weir_keep_fini(struct weir_log *log);
 void weir_keep_tick(struct weir_log *log);
 /* The segment's footer is durable. */
 void weir_keep_sealed(struct weir_log *log);
+/* The shard is about to be forgotten: the journal learns that all of it was trimmed. */
+void weir_keep_dropped(struct weir_log *log, struct weir_shard *s);
 /* Retention of one shard. */
 void weir_keep_shard(struct weir_log *log, struct weir_shard *s, uint64_t now_ms);
