@@ -127,6 +127,7 @@ struct peer {
 
     /* shared */
     _Atomic(struct intake *) returned;
+    atomic_uint intakes;         /* that exist */
     _Atomic uint64_t held_bytes; /* taken from it and not yet done with */
     atomic_bool paused;          /* it is not read */
     _Atomic uint64_t heard_us, progress_us;

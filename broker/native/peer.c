@@ -20,6 +20,8 @@
 
 #define HEARTBEAT_MS_MIN 100
 #define HEARTBEAT_MS_MAX 60000
+/* Intakes that a peer keeps for reuse. */
+#define KEEP_MAX 256
 
 /* ---- life ---- */
 
@@ -87,10 +89,13 @@ intake_get(struct peer *p)
     if (!p->free)
         p->free = atomic_exchange_explicit(&p->returned, NULL, memory_order_acquire);
     struct intake *in = p->free;
-    if (in)
+    if (in) {
         p->free = in->next;
-    else
-        in = calloc(1, sizeof *in);
+        return in;
+    }
+    in = calloc(1, sizeof *in);
+    if (in)
+        atomic_fetch_add_explicit(&p->intakes, 1, memory_order_relaxed);
     return in;
 }
 
@@ -100,6 +105,12 @@ intake_return(struct intake *in)
     struct peer *p = in->peer;
     weir_buf_unref(in->message);
     in->message = NULL;
+    if (atomic_load_explicit(&p->intakes, memory_order_relaxed) > KEEP_MAX) {
+        atomic_fetch_sub_explicit(&p->intakes, 1, memory_order_relaxed);
+        free(in);
+        peer_unref(p);
+        return;
+    }
     struct intake *top = atomic_load_explicit(&p->returned, memory_order_relaxed);
     do
         in->next = top;
