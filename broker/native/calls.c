@@ -420,8 +420,11 @@ done_producer(struct weir_call *call, enum weir_status st)
         return;
     }
     const ProtobufCBinaryData *id = &c->request->open_producer->producer;
-    if (id->len)
-        ch->producer = (weir_u128)weir_load_be64(id->data) << 64 | weir_load_be64(id->data + 8);
+    if (id->len) {
+        weir_le128 bytes;
+        memcpy(&bytes, id->data, sizeof bytes);
+        ch->producer = weir_get128(bytes);
+    }
     ch->stream = op->stream_number;
     ch->shard = op->shard_number;
     ch->record_bytes_max = op->record_bytes_max;

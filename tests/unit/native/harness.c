@@ -352,9 +352,9 @@ raw_producer(struct raw *r, const char *stream, uint32_t shard, weir_u128 produc
 {
     Weir__OpenProducer op = WEIR__OPEN_PRODUCER__INIT;
     Weir__Request request = WEIR__REQUEST__INIT;
+    weir_le128 bytes = weir_put128(producer);
     uint8_t id[16];
-    weir_store_be64(id, (uint64_t)(producer >> 64));
-    weir_store_be64(id + 8, (uint64_t)producer);
+    memcpy(id, &bytes, sizeof id);
     op.stream = text_of(stream);
     op.shard = shard;
     if (producer)
@@ -365,6 +365,7 @@ raw_producer(struct raw *r, const char *stream, uint32_t shard, weir_u128 produc
     cr_assert_eq(reply->status, WEIR_OK, "%s", reply->text);
     cr_assert_eq(reply->result_case, WEIR__REPLY__RESULT_PRODUCER);
     uint32_t channel = reply->producer->channel;
+    r->last_number = reply->producer->known ? reply->producer->last_number : 0;
     weir_message_free(&reply->base);
     return channel;
 }

@@ -46,8 +46,9 @@ struct raw {
     struct weir_conn *conn;
     struct weir_list frames; /* received and not yet looked at */
     uint64_t calls;
-    bool closed, deaf; /* deaf: it stops reading after the next message */
-    bool keep_pings;   /* else they are answered, and not seen */
+    uint64_t last_number; /* of the producer opened last, 0 where not known */
+    bool closed, deaf;    /* deaf: it stops reading after the next message */
+    bool keep_pings;      /* else they are answered, and not seen */
 };
 struct raw *raw_connect(struct broker *b); /* no HELLO yet */
 struct raw *raw_open(struct broker *b);    /* with HELLO and WELCOME */

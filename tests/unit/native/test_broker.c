@@ -144,6 +144,7 @@ Test(broker, keeps_acknowledged_batches_through_a_crash)
 
     r = raw_open(&broker);
     channel = raw_producer(r, "orders", 0, 77);
+    cr_expect_eq(r->last_number, 2u);
     struct weir_frame again = raw_put(r, channel, "b", 2, 77, 2);
     cr_expect_eq(again.status, WEIR_DUPLICATE);
     cr_expect_eq(again.offset, 2u);
