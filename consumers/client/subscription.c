@@ -55,6 +55,7 @@ struct cursor {
     uint32_t shard;
     uint64_t created_ms; /* 0: not known yet */
     int64_t parents[2];  /* -1: none */
+    bool is_void;        /* closed and empty: ended as soon as its parents are */
     enum cursor_state state;
 
     /* loop only */
@@ -492,7 +493,7 @@ advance(struct weir_subscription *s)
                 free_to_go &= !parent || parent->state == CURSOR_ENDED;
             }
             if (free_to_go)
-                cursor->state = CURSOR_READY;
+                cursor->state = cursor->is_void ? CURSOR_ENDED : CURSOR_READY;
         }
         runs |= is_running(cursor);
         is_fenced |= cursor->state == CURSOR_FENCED;
@@ -1495,16 +1496,19 @@ begin_shard(struct weir_subscription *s, const struct weir_topology_shard *shard
     bool is_late = o->until_ms && shard->created_ms >= o->until_ms;
     if (is_late)
         cursor->state = CURSOR_DONE;
-    else if ((is_read || is_void) && !o->one_shard)
-        cursor->state = is_void && !shard->closed_ms ? CURSOR_DONE : CURSOR_ENDED;
+    else if (is_void && !shard->closed_ms && !o->one_shard)
+        cursor->state = CURSOR_DONE;
+    else if (is_read && !o->one_shard)
+        cursor->state = CURSOR_ENDED;
     else if (o->until_tail && kind == WEIR_FROM_LATEST && !checkpoint)
         cursor->state = CURSOR_DONE;
     else if (has_running_parent(s, cursor) && !checkpoint && !o->one_shard) {
         cursor->state = CURSOR_WAITING;
+        cursor->is_void = is_void; /* its children wait for what came before it */
         if (o->from.kind == WEIR_FROM_TIME)
             cursor->kind = WEIR_FROM_OLDEST; /* made when its parents closed, so after the moment */
     } else {
-        cursor->state = CURSOR_READY;
+        cursor->state = is_void && !o->one_shard ? CURSOR_ENDED : CURSOR_READY;
     }
     return WEIR_OK;
 }
