@@ -390,9 +390,12 @@ static void
 report(struct lane *lane, struct chunk *c, const char *text)
 {
     struct weir_producer *p = lane->producer;
+    bool is_stored = !c->st || c->st == WEIR_DUPLICATE;
     if (p->on_ack) {
-        struct weir_ack ack = {
-            .status = c->st, .shard = lane->shard, .at_ms = c->at_ms, .text = c->st ? text : NULL};
+        struct weir_ack ack = {.status = c->st,
+                               .shard = lane->shard,
+                               .at_ms = c->at_ms,
+                               .text = is_stored ? NULL : text};
         for (uint32_t i = 0; i < c->count; i++) {
             ack.tag = c->tags ? c->tags[i] : NULL;
             ack.offset = c->st ? 0 : c->offset + i;
@@ -404,7 +407,7 @@ report(struct lane *lane, struct chunk *c, const char *text)
 
     pthread_mutex_lock(&p->mtx);
     p->numbers.bytes_waiting -= c->bytes;
-    if (c->st) {
+    if (!is_stored) {
         note_failure(p, c->st, c->count, text);
     } else {
         p->numbers.records_acked += c->count;
@@ -801,7 +804,9 @@ on_frame(struct weir_channel *channel, const struct weir_frame *frame, struct we
     lane->in_flight_bytes -= c->batch->len;
     if (frame->status == WEIR_OK || frame->status == WEIR_DUPLICATE) {
         c->done = true;
-        c->st = WEIR_OK;
+        /* The broker knows the places of a producer's latest batches only. */
+        bool is_placed = frame->status == WEIR_OK || frame->value;
+        c->st = is_placed ? WEIR_OK : WEIR_DUPLICATE;
         c->offset = frame->offset;
         c->at_ms = frame->value;
         c->uncertain = false;

@@ -124,8 +124,9 @@ enum weir_status weir_update_shard_count(struct weir_client *c, const char *name
 
 struct weir_producer;
 
-/* The fate of one record; `tag` is the one given to put. On a failure the record is not stored,
- * except UNKNOWN. */
+/* The fate of one record; `tag` is the one given to put. OK: stored, there. DUPLICATE: stored when
+ * it was sent before; where is no longer known (offset and at_ms are 0). Else it is not stored,
+ * except perhaps after UNKNOWN. */
 struct weir_ack {
     void *tag;
     enum weir_status status;
