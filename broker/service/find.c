@@ -1,5 +1,15 @@
 #include "service/inside.h"
 
+int
+service_shown(struct weir_bytes text, size_t max)
+{
+    if (text.len <= max)
+        return (int)text.len;
+    while (max > 0 && (text.data[max] & 0xc0) == 0x80)
+        max--;
+    return (int)max;
+}
+
 const struct weir_stream *
 service_find_stream(struct weir_call *call, struct weir_bytes name)
 {
@@ -7,8 +17,7 @@ service_find_stream(struct weir_call *call, struct weir_bytes name)
     if (stream && stream->state != WEIR_STATE_DELETING)
         return stream;
     service_refuse(call, WEIR_NOT_FOUND, "stream '%.*s' not found",
-                   (int)(name.len < WEIR_STREAM_NAME_MAX ? name.len : WEIR_STREAM_NAME_MAX),
-                   (const char *)name.data);
+                   service_shown(name, WEIR_STREAM_NAME_MAX), (const char *)name.data);
     return NULL;
 }
 

@@ -125,6 +125,8 @@ const struct weir_stream *service_find_stream(struct weir_call *call, struct wei
 /* The shard, unless it is expired. NULL: the call was answered. */
 const struct weir_shard *service_find_shard(struct weir_call *call,
                                             const struct weir_stream *stream, uint32_t index);
+/* How many bytes of the text to show: at most `max`, and no half of a character. */
+int service_shown(struct weir_bytes text, size_t max);
 /* False: the call was answered. */
 bool service_check_consumer(struct weir_call *call, struct weir_bytes consumer);
 /* False while draining: the call was answered. */

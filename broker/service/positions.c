@@ -46,7 +46,7 @@ start_at_sequence(struct weir_call *call, const struct weir_stream *stream,
                   struct start *out)
 {
     struct weir_sequence sequence;
-    int len = (int)(spec->sequence.len < 64 ? spec->sequence.len : 64);
+    int len = service_shown(spec->sequence, 64);
     const char *text = (const char *)spec->sequence.data;
     if (weir_sequence_parse(spec->sequence, &sequence)) {
         service_refuse(call, WEIR_INVALID, "'%.*s' is not a sequence number", len, text);

@@ -49,8 +49,7 @@ static void
 learn_channel(struct world *w, struct weir_bytes body)
 {
     ProtobufCMessage *message;
-    if (weir_message_unpack(&weir__reply__descriptor, body, &message))
-        return;
+    WEIR_ASSERT(weir_message_unpack(&weir__reply__descriptor, body, &message) == WEIR_OK);
     const Weir__Reply *reply = (const Weir__Reply *)message;
     if (w->opened < 2 && reply->result_case == WEIR__REPLY__RESULT_PRODUCER)
         w->channel[w->opened++] = reply->producer->channel;

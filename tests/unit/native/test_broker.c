@@ -194,6 +194,12 @@ Test(broker, refuses_positions_of_others)
     cr_expect_eq(raw_subscribe(r, "orders", 1, position, "").st, WEIR_INVALID);
     position.sequence = text_of("12345");
     cr_expect_eq(raw_subscribe(r, "orders", 1, position, "").st, WEIR_INVALID);
+    /* The refusal shows a part of it, but no half of a character. */
+    char wide[82] = "x";
+    for (int i = 0; i < 40; i++)
+        memcpy(wide + 1 + 2 * i, "\xc3\xa9", 3);
+    position.sequence = wide;
+    cr_expect_eq(raw_subscribe(r, "orders", 1, position, "").st, WEIR_INVALID);
     raw_close(r);
 }
 

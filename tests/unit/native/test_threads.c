@@ -22,7 +22,8 @@
     } while (0)
 
 struct live {
-    char directory[64], url[128];
+    char directory[64], url[256];
+    bool tls;
     struct weir_fs *fs;
     struct weir_sys sys;
     struct weir_service *service;
@@ -53,11 +54,29 @@ live_start(struct live *l)
     };
     enum weir_status st = weir_service_open(&config, &l->service, &err);
     cr_assert_eq(st, WEIR_OK, "%s", err.text);
-    snprintf(l->url, sizeof l->url, "ipc://%s/sock", l->directory);
+    char certificate[128], key[128];
+    snprintf(certificate, sizeof certificate, "%s/cert.pem", l->directory);
+    snprintf(key, sizeof key, "%s/key.pem", l->directory);
+    if (l->tls)
+        snprintf(l->url, sizeof l->url, "tls+tcp://127.0.0.1:0");
+    else
+        snprintf(l->url, sizeof l->url, "ipc://%s/sock", l->directory);
     const char *urls[] = {l->url};
     struct weir_native_options options = {.urls = urls, .url_count = 1};
+    if (l->tls) {
+        char command[512];
+        snprintf(
+            command, sizeof command,
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+            "-subj /CN=localhost -keyout %s -out %s 2>/dev/null",
+            key, certificate);
+        cr_assert_eq(system(command), 0, "openssl made no certificate");
+        options.tls_certificate = certificate;
+        options.tls_key = key;
+    }
     st = weir_native_open(l->service, &options, &l->native, &err);
     cr_assert_eq(st, WEIR_OK, "%s", err.text);
+    snprintf(l->url, sizeof l->url, "%s", weir_native_address(l->native, 0));
 }
 
 static void
@@ -217,7 +236,8 @@ client_open(struct client *c, struct live *live)
     pthread_cond_init(&c->changed, NULL);
     weir_list_init(&c->frames);
     struct weir_transport_options options = {.message_bytes_max = WEIR_FRAME_BYTES_MAX,
-                                             .first_message_bytes_max = WEIR_FRAME_BYTES_MAX};
+                                             .first_message_bytes_max = WEIR_FRAME_BYTES_MAX,
+                                             .tls_insecure = live->tls};
     MUST(!weir_dial(&live->sys, live->url, &options, on_dialed, c, NULL));
     pthread_mutex_lock(&c->mtx);
     wait_for(c, &c->dialed);
@@ -424,6 +444,16 @@ Test(threads, serve_many_clients_at_once, .timeout = 240)
     }
     for (unsigned i = 0; i < CLIENTS; i++)
         pthread_join(workers[i].thread, NULL);
+    live_stop(&live);
+}
+
+/* The same over TLS, with the certificate of the options. */
+Test(threads, serve_over_tls, .timeout = 240)
+{
+    struct live live = {.tls = true};
+    live_start(&live);
+    struct worker worker = {.live = &live};
+    work(&worker);
     live_stop(&live);
 }
 
