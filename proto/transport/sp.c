@@ -7,12 +7,22 @@
 const uint8_t weir_sp_greeting[WEIR_SP_GREETING_BYTES] = {0, 'S', 'P', 0, 0, 0x10, 0, 0};
 
 enum {
-    LARGE_STAGE = 16 * 1024,
     /* A claim up to here gets its buffer at once; beyond it, the buffer grows as bytes come. A
      * frame of the usual target size is below. */
     CLAIM_MAX = 512 * 1024,
     IPC_MESSAGE = 1,
 };
+
+/* A saturated connection fetches much at a time, which is what makes it fast: 8 against 3 GB/s per
+ * CPU-second over ipc with messages of 256 KiB, 1.1 against 0.7 over tcp with 1 KiB. An idle one,
+ * or one that hears little, holds nothing. */
+static const size_t stage_bytes[] = {
+    sizeof((struct weir_sp){0}.small),
+    16 * WEIR_KIB,
+    64 * WEIR_KIB,
+    256 * WEIR_KIB,
+};
+enum { LEVELS = sizeof stage_bytes / sizeof *stage_bytes };
 
 size_t
 weir_sp_prefix(bool is_ipc, uint64_t len, uint8_t out[WEIR_SP_PREFIX_BYTES_MAX])
@@ -40,21 +50,30 @@ stage(struct weir_sp *sp)
 static size_t
 stage_size(const struct weir_sp *sp)
 {
-    return sp->large ? LARGE_STAGE : sizeof sp->small;
+    return stage_bytes[sp->level];
 }
 
-/* An idle connection costs no large stage. Only an empty one is exchanged. */
+/* Takes up the stage that is wanted, with what is left in the present one: a part of a prefix. */
 static void
 choose_stage(struct weir_sp *sp)
 {
-    WEIR_ASSERT(sp->at == sp->end);
-    sp->at = sp->end = 0;
-    if (sp->busy && !sp->large)
-        sp->large = weir_buf_new(LARGE_STAGE); /* without memory the small one still works */
-    else if (!sp->busy && sp->large) {
-        weir_buf_unref(sp->large);
-        sp->large = NULL;
+    uint8_t rest[WEIR_SP_GREETING_BYTES];
+    size_t len = sp->end - sp->at;
+    WEIR_ASSERT(len <= sizeof rest);
+    memcpy(rest, stage(sp) + sp->at, len);
+    if (sp->next_level != sp->level) {
+        struct weir_buf *large = NULL;
+        if (sp->next_level)
+            large = weir_buf_new(stage_bytes[sp->next_level]);
+        if (large || !sp->next_level) { /* without memory the present one still works */
+            weir_buf_unref(sp->large);
+            sp->large = large;
+            sp->level = sp->next_level;
+        }
     }
+    memcpy(stage(sp), rest, len);
+    sp->at = 0;
+    sp->end = len;
 }
 
 unsigned
@@ -70,13 +89,7 @@ weir_sp_room(struct weir_sp *sp, struct weir_sp_room out[2])
         if (missing > room)
             return count; /* the buffer grows first */
     }
-    if (sp->at == sp->end) {
-        choose_stage(sp);
-    } else if (sp->at > 0) {
-        memmove(stage(sp), stage(sp) + sp->at, sp->end - sp->at);
-        sp->end -= sp->at;
-        sp->at = 0;
-    }
+    choose_stage(sp);
     out[count].data = stage(sp) + sp->end;
     out[count++].len = stage_size(sp) - sp->end;
     return count;
@@ -85,7 +98,7 @@ weir_sp_room(struct weir_sp *sp, struct weir_sp_room out[2])
 void
 weir_sp_filled(struct weir_sp *sp, size_t len)
 {
-    sp->busy = len >= sizeof sp->small / 2;
+    size_t all = len;
     if (sp->message) {
         struct weir_buf *m = sp->message;
         uint64_t missing = sp->message_len - m->len;
@@ -96,6 +109,15 @@ weir_sp_filled(struct weir_sp *sp, size_t len)
     }
     WEIR_ASSERT(len <= stage_size(sp) - sp->end);
     sp->end += len;
+
+    bool is_full = sp->end == stage_size(sp);
+    if (is_full && sp->level + 1 < LEVELS) {
+        sp->next_level = sp->level + 1;
+    } else if (!is_full) {
+        sp->next_level = 0;
+        while (stage_bytes[sp->next_level] < all && sp->next_level < sp->level)
+            sp->next_level++;
+    }
 }
 
 enum weir_status

@@ -20,11 +20,11 @@ size_t weir_sp_prefix(bool is_ipc, uint64_t len, uint8_t out[WEIR_SP_PREFIX_BYTE
 
 struct weir_sp {
     bool is_ipc, greeted;
-    bool busy;                /* the last bytes came in bulk: a larger stage pays */
-    size_t at, end;           /* what the stage holds */
-    struct weir_buf *large;   /* the stage while busy, else `small` is */
-    struct weir_buf *message; /* that is being received */
-    uint64_t message_len;     /* as claimed */
+    uint8_t level, next_level; /* of the stage: its size follows what comes at a time */
+    size_t at, end;            /* what the stage holds */
+    struct weir_buf *large;    /* the stage above level 0, where it is `small` */
+    struct weir_buf *message;  /* that is being received */
+    uint64_t message_len;      /* as claimed */
     uint8_t small[512];
 };
 
