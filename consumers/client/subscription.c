@@ -44,6 +44,7 @@ enum cursor_state {
     CURSOR_ACQUIRING,
     CURSOR_OPENING,
     CURSOR_LIVE,
+    CURSOR_LOST,  /* the broker does not know the shard: a description tells */
     CURSOR_ENDED, /* the shard was read to its end */
     CURSOR_DONE,  /* `until` was reached: children do not follow */
     CURSOR_FENCED,
@@ -55,7 +56,6 @@ struct cursor {
     uint32_t shard;
     uint64_t created_ms; /* 0: not known yet */
     int64_t parents[2];  /* -1: none */
-    bool is_void;        /* closed and empty: ended as soon as its parents are */
     enum cursor_state state;
 
     /* loop only */
@@ -64,6 +64,7 @@ struct cursor {
     uint64_t next;          /* offset behind what was queued */
     uint64_t gap_limit;     /* of the last gap that was told */
     uint64_t until;         /* offset; with has_until */
+    bool is_void;           /* nothing is in it, and nothing comes */
     bool has_until, closed; /* closed: `until` is the shard's end */
     uint32_t epoch;         /* of the channel */
     uint64_t frames;        /* running number of the last */
@@ -596,7 +597,7 @@ stopped(struct cursor *cursor, enum weir_status st, const char *text)
         if (!s->options.one_shard) {
             /* The stream, or only this shard, trimmed away while we were behind: then its children
              * follow. */
-            finish_cursor(cursor, CURSOR_ENDED, false);
+            finish_cursor(cursor, CURSOR_LOST, false);
             refresh(s);
             return;
         }
@@ -1152,6 +1153,20 @@ on_refreshed(struct weir_describe *d, enum weir_status st, const char *text)
         end_subscription(s, st, text);
         return;
     }
+    if (t.status == WEIR_STREAM_DELETING) {
+        weir_topology_fini(&t);
+        end_subscription(s, WEIR_NOT_FOUND, "the stream was deleted");
+        return;
+    }
+    for (size_t i = 0; i < s->count; i++) {
+        struct cursor *cursor = s->cursors[i];
+        if (cursor->state != CURSOR_LOST)
+            continue;
+        if (weir_topology_find(&t, cursor->shard))
+            retry_later(cursor);
+        else
+            cursor->state = CURSOR_ENDED;
+    }
     for (size_t i = 0; i < t.count; i++) {
         const struct weir_topology_shard *shard = &t.shards[i];
         struct cursor *cursor = find_cursor(s, shard->index);
@@ -1490,25 +1505,22 @@ begin_shard(struct weir_subscription *s, const struct weir_topology_shard *shard
     }
     bool is_read = (checkpoint && checkpoint->shard_end) ||
                    (!checkpoint && !is_wanted(shard, kind, o->from.at_ms));
-    /* Nothing is left in it, or nothing came yet, and that is all that is asked for. */
-    bool is_void = (shard->closed_ms || o->until_tail) && !checkpoint &&
-                   o->from.kind != WEIR_FROM_OFFSET && shard->oldest >= shard->next;
+    bool is_empty = !checkpoint && o->from.kind != WEIR_FROM_OFFSET && shard->oldest >= shard->next;
     bool is_late = o->until_ms && shard->created_ms >= o->until_ms;
+    bool is_at_tail = o->until_tail && !checkpoint && (is_empty || kind == WEIR_FROM_LATEST);
+    cursor->is_void = is_empty && shard->closed_ms && !o->one_shard;
     if (is_late)
-        cursor->state = CURSOR_DONE;
-    else if (is_void && !shard->closed_ms && !o->one_shard)
         cursor->state = CURSOR_DONE;
     else if (is_read && !o->one_shard)
         cursor->state = CURSOR_ENDED;
-    else if (o->until_tail && kind == WEIR_FROM_LATEST && !checkpoint)
+    else if (is_at_tail && !shard->closed_ms)
         cursor->state = CURSOR_DONE;
-    else if (has_running_parent(s, cursor) && !checkpoint && !o->one_shard) {
+    else if (!checkpoint && !o->one_shard && has_running_parent(s, cursor)) {
         cursor->state = CURSOR_WAITING;
-        cursor->is_void = is_void; /* its children wait for what came before it */
         if (o->from.kind == WEIR_FROM_TIME)
             cursor->kind = WEIR_FROM_OLDEST; /* made when its parents closed, so after the moment */
     } else {
-        cursor->state = is_void && !o->one_shard ? CURSOR_ENDED : CURSOR_READY;
+        cursor->state = cursor->is_void ? CURSOR_ENDED : CURSOR_READY;
     }
     return WEIR_OK;
 }
@@ -1655,7 +1667,8 @@ weir_subscription_close(struct weir_subscription *s)
     while ((s->laters_running || !weir_list_is_empty(&s->laters)) && !s->later_failure.status &&
            weir_cond_wait(s->client, &s->changed, &s->mtx, deadline))
         ;
-    s->closed = s->over = true;
+    s->closed = true;
+    s->over = true;
     pthread_mutex_unlock(&s->mtx);
     weir_client_run(s->client, leave, s);
     for (;;) {

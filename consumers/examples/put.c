@@ -10,7 +10,7 @@ static void
 on_ack(void *arg, const struct weir_ack *ack)
 {
     unsigned long *stored = arg;
-    if (ack->status == WEIR_OK)
+    if (ack->status == WEIR_OK || ack->status == WEIR_DUPLICATE)
         ++*stored;
     else
         fprintf(stderr, "line %lu: %s\n", (unsigned long)(size_t)ack->tag, ack->text);

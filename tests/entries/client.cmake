@@ -9,3 +9,7 @@ if(NOT WEIR_SANITIZE AND NOT WEIR_COVERAGE AND NOT WEIR_FUZZ)
         COMMAND "${CMAKE_SOURCE_DIR}/tests/install/libweir.sh" "${CMAKE_SOURCE_DIR}" "${CMAKE_BINARY_DIR}")
     set_tests_properties(install/libweir PROPERTIES TIMEOUT 300 LABELS install)
 endif()
+
+if(TARGET weir-broker)
+    weir_test(system libweir SOURCES system/test_libweir.c NEEDS client DEPENDS weir-broker TIMEOUT 300)
+endif()

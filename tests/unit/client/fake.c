@@ -588,10 +588,10 @@ open_producer(struct fake_conn *c, uint64_t number, const Weir__OpenProducer *op
 {
     struct fake *f = c->fake;
     struct shard *s = &f->shards[op->shard];
+    struct channel *ch = add_channel(c, op->shard);
     weir_le128 id = {};
     if (op->producer.len == 16)
         memcpy(&id, op->producer.data, 16);
-    struct channel *ch = add_channel(c, op->shard);
     ch->producer = weir_get128(id);
     struct dedup *d = find_producer(s, ch->producer);
     /* Not one whose very first batches may still be under way: nobody could tell it from a new one.

@@ -209,6 +209,29 @@ Test(client_subscription, parents_before_children)
     fake_free(f);
 }
 
+/* A shard that never had a record does not let its children go before its parents ended. */
+Test(client_subscription, empty_shards_keep_lineage)
+{
+    struct fake *f = fake_new(url, 1, 1);
+    struct weir_client *c = connect_to(f);
+    for (int i = 0; i < 50; i++)
+        fake_append(f, 0, 10, 1, true);
+    fake_split(f, 0); /* 1, 2 */
+    fake_split(f, 1); /* 3, 4 */
+    fake_append(f, 3, 10, 1, true);
+    for (int until_tail = 0; until_tail < 2; until_tail++) {
+        struct weir_subscription *s =
+            subscribe(c, (struct weir_subscribe_options){.from = {.kind = WEIR_FROM_OLDEST},
+                                                         .until_tail = until_tail});
+        expect_records(s, 0, 0, 500);
+        expect_event(s, WEIR_EVENT_SHARD_END, 0, 500, 500);
+        expect_records(s, 3, 0, 10);
+        weir_subscription_close(s);
+    }
+    weir_client_close(c);
+    fake_free(f);
+}
+
 /* One shard alone ends with its end. */
 Test(client_subscription, one_shard_ends)
 {
