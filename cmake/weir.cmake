@@ -74,14 +74,6 @@ function(weir_module name)
     file(MAKE_DIRECTORY "${view}")
     file(CREATE_LINK "${CMAKE_CURRENT_SOURCE_DIR}" "${view}/${name}" SYMBOLIC)
 
-    # A contract lands before its sources: what is not there yet is named and left out.
-    foreach(source IN LISTS M_SOURCES)
-        if(NOT IS_ABSOLUTE "${source}" AND NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
-            message(WARNING "module '${name}': '${source}' is not there yet")
-            list(REMOVE_ITEM M_SOURCES "${source}")
-        endif()
-    endforeach()
-
     if(M_SOURCES)
         add_library(weir_${name} STATIC ${M_SOURCES})
         set(scope PUBLIC)
