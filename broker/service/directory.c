@@ -105,3 +105,17 @@ service_read_format(struct weir_fs *fs, uint32_t *owners, struct weir_error *err
         return weir_fail(err, st, "cannot read 'format': %s", weir_status_text(st));
     return parse(weir_bytes(text, len), owners, err);
 }
+
+static void
+look_for_catalog(void *arg, const struct weir_fs_entry *entry)
+{
+    bool *there = arg;
+    *there |= strcmp(entry->name, "meta.db") == 0;
+}
+
+enum weir_status
+service_has_catalog(struct weir_fs *fs, bool *out)
+{
+    *out = false;
+    return weir_fs_list(fs, "", look_for_catalog, out);
+}

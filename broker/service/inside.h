@@ -117,6 +117,9 @@ void visit_answer(struct visit *v);
 
 /* Reads or makes `format`; *owners is what the configuration asks for, then what holds. */
 enum weir_status service_read_format(struct weir_fs *fs, uint32_t *owners, struct weir_error *err);
+/* Whether `meta.db` is there. Journals with records and no catalog are a lost catalog: a new one
+ * would know none of their shards, and let them all go. */
+enum weir_status service_has_catalog(struct weir_fs *fs, bool *out);
 
 /* ---- find.c: names ---- */
 

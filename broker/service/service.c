@@ -360,6 +360,25 @@ make_parts(struct weir_service *s, struct weir_error *err)
 }
 
 static enum weir_status
+check_catalog(struct weir_service *s, struct weir_error *err)
+{
+    bool there;
+    uint64_t shards = 0;
+    for (uint32_t i = 0; i < s->owner_count; i++)
+        shards += s->owners[i].report.shards;
+    enum weir_status st = service_has_catalog(s->sys->fs, &there);
+    if (st)
+        return weir_fail(err, st, "cannot list the data directory: %s", weir_status_text(st));
+    if (shards && !there)
+        return weir_fail(
+            err, WEIR_DAMAGED,
+            "the journals hold records of %llu shards, but 'meta.db', which says whose "
+            "they are, is missing: bring it back from a copy",
+            (unsigned long long)shards);
+    return WEIR_OK;
+}
+
+static enum weir_status
 declare_all(struct weir_service *s, struct weir_error *err)
 {
     const struct weir_stream *stream = weir_catalog_next(s->catalog, weir_bytes("", 0));
@@ -471,6 +490,9 @@ weir_service_open(const struct weir_service_config *config, struct weir_service 
         goto done;
     }
     st = recover_all(s, err);
+    if (st)
+        goto done;
+    st = check_catalog(s, err);
     if (st)
         goto done;
     st = weir_meta_open(s->sys, s->loop, "meta.db", &s->meta, err);

@@ -694,6 +694,24 @@ Test(broker, refuses_a_directory_it_does_not_understand)
     cr_expect(service == NULL);
 }
 
+/* Journals whose catalog is gone are not taken for those of deleted streams: nothing is let go. */
+Test(broker, refuses_journals_without_their_catalog)
+{
+    struct weir_service *service = NULL;
+    struct weir_error err = {0};
+    struct raw *r = raw_open(&broker);
+    OK(raw_create(r, "orders", 1));
+    uint32_t channel = raw_producer(r, "orders", 0, 0);
+    raw_put(r, channel, "a", 3, 0, 0);
+    raw_close(r);
+    broker_stop(&broker);
+    (void)!weir_fs_remove(broker.sys.fs, "meta.db-wal");
+    OK(weir_fs_remove(broker.sys.fs, "meta.db"));
+    cr_expect_eq(weir_service_open(&broker.config, &service, &err), WEIR_DAMAGED);
+    cr_expect_not_null(strstr(err.text, "meta.db"), "%s", err.text);
+    cr_expect(service == NULL);
+}
+
 /* ---- draining ---- */
 
 static void
