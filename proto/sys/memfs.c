@@ -353,6 +353,31 @@ change_apply(const struct change *c, struct content *to)
         content_write(to, c->off, c->data, c->len);
 }
 
+/* `c` is durable now: what an earlier change that was lost has of the same bytes can no longer come
+ * to the disk instead of it. */
+static void
+change_supersede(struct change *first, const struct change *c)
+{
+    for (struct change *old = first; old != c; old = old->next) {
+        if (!old->lost)
+            continue;
+        if (old->is_truncate) {
+            if (c->is_truncate || c->off + c->len > old->off)
+                old->off = c->off + c->len;
+            continue;
+        }
+        uint64_t end = old->off + old->len;
+        if (c->is_truncate && c->off < end) {
+            old->len = c->off > old->off ? (size_t)(c->off - old->off) : 0;
+            continue;
+        }
+        uint64_t from = c->off > old->off ? c->off : old->off;
+        uint64_t to = min_u64(c->off + c->len, end);
+        if (!c->is_truncate && from < to)
+            memcpy(old->data + (from - old->off), c->data + (from - c->off), (size_t)(to - from));
+    }
+}
+
 /* The file's bytes become durable, but for those that a failed sync has lost. */
 static void
 node_sync(struct node *node)
@@ -371,9 +396,10 @@ node_sync(struct node *node)
             at = &c->next;
             continue;
         }
-        if (lost)
+        if (lost) {
             change_apply(c, &node->synced);
-        else if (!truncated && c->len)
+            change_supersede(node->first, c);
+        } else if (!truncated && c->len)
             content_share(&node->synced, &node->now, (size_t)(c->off / BLOCK),
                           (size_t)((c->off + c->len - 1) / BLOCK));
         *at = c->next;
