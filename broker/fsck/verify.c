@@ -35,6 +35,7 @@ struct file {
     uint64_t number, bytes;
     char path[320];
     bool has_header, blank, sealed;
+    bool trailer_bad; /* there is one, and it does not hold */
     struct weir_segment_info header;
     struct weir_trailer_info trailer;
 };
@@ -394,8 +395,9 @@ check_run(struct verify *v, const struct weir_disk_run *d, const struct weir_dis
                     "footer run does not match its entries");
 }
 
+/* The shard's state says that the batch is still wanted. */
 static bool
-has_state(const struct weir_directory *d, uint32_t count, uint64_t shard)
+is_wanted(const struct weir_directory *d, uint32_t count, uint64_t shard, uint64_t limit)
 {
     uint32_t low = 0, high = count;
     while (low < high) {
@@ -405,7 +407,8 @@ has_state(const struct weir_directory *d, uint32_t count, uint64_t shard)
         else
             high = middle;
     }
-    return low < count && weir_get64(d->states[low].shard) == shard;
+    return low < count && weir_get64(d->states[low].shard) == shard &&
+           weir_get64(d->states[low].trimmed_before) < limit;
 }
 
 static enum weir_status
@@ -470,10 +473,11 @@ check_footer(struct verify *v)
     for (uint32_t i = 0; i < t->runs; i++)
         check_run(v, &d.runs[i], (const void *)bytes);
     /* Batches of a shard that was dropped while they were in flight are in no footer, nor is it. */
-    for (size_t i = 0; i < v->seen_count; i++)
-        if (!v->seen[i].listed && has_state(&d, t->states, v->seen[i].shard))
-            find_damage(v, v->seen[i].entry.position, v->seen[i].entry.size,
-                        "batch is missing in the footer");
+    for (size_t i = 0; i < v->seen_count; i++) {
+        const struct weir_entry *e = &v->seen[i].entry;
+        if (!v->seen[i].listed && is_wanted(&d, t->states, v->seen[i].shard, e->offset + e->count))
+            find_damage(v, e->position, e->size, "batch is missing in the footer");
+    }
 states:
     st = take_states(v, &d);
 done:
@@ -533,12 +537,13 @@ check_segment(struct verify *v, size_t i)
     v->totals->bytes += f->sealed ? f->bytes : v->walk.end;
     if (f->sealed)
         st = check_footer(v);
-    else if (next && next->sealed)
-        find_damage(v, v->walk.end, f->bytes - v->walk.end, "footer is missing");
+    else if (next && next->sealed) /* footers are written in the order of the segments */
+        find_damage(v, v->walk.end, f->bytes - v->walk.end,
+                    f->trailer_bad ? "trailer does not hold" : "footer is missing");
     else if (next)
         find(v, &(struct weir_fsck_finding){.severity = WEIR_FSCK_NOTE,
                                             .position = v->walk.end,
-                                            .reason = "footer was not written yet"});
+                                            .reason = "footer was not finished"});
     progress(v, f->bytes);
 done:
     weir_file_close(v->handle);
@@ -608,10 +613,7 @@ look_at(struct verify *v, struct file *f)
         if (end == WEIR_UNSUPPORTED)
             header = end;
         const weir_le64 *magic = (const void *)block;
-        if (end == WEIR_INVALID && weir_get64(*magic) == WEIR_TRAILER_MAGIC) {
-            v->file = f;
-            find_damage(v, f->bytes - sizeof block, sizeof block, "trailer does not hold");
-        }
+        f->trailer_bad = end == WEIR_INVALID && weir_get64(*magic) == WEIR_TRAILER_MAGIC;
     }
     if (header == WEIR_UNSUPPORTED)
         st = weir_fail(v->err, header, "'%s' was written by a newer version", f->path);

@@ -61,7 +61,7 @@ struct weir_journal_ops {
     /* A hint that this will be read soon. */
     void (*advise)(struct weir_journal *j, struct weir_position at, uint64_t len);
     /* Puts the footer behind the last group of a segment that takes no more, so that it ends there.
-     */
+     * The last piece is written when the others are durable: where it holds, they do. */
     enum weir_status (*seal)(struct weir_journal *j, struct weir_position end,
                              const struct iovec *iov, int count);
     /* Removes (or recycles) a whole segment; the caller recorded the boundary before. */

@@ -521,9 +521,14 @@ local_seal(struct weir_journal *j, struct weir_position end, const struct iovec 
         pthread_cond_wait(&l->filler_moved, &l->mtx);
     pthread_mutex_unlock(&l->mtx);
 
-    st = weir_file_pwritev(h->file, iov, count, end.byte);
+    uint64_t last = end.byte + len - iov[count - 1].iov_len;
+    st = weir_file_pwritev(h->file, iov, count - 1, end.byte);
     if (!st)
-        st = weir_file_truncate(h->file, end.byte + len);
+        st = weir_file_truncate(h->file, last);
+    if (!st)
+        st = weir_file_datasync(h->file);
+    if (!st)
+        st = weir_file_pwritev(h->file, &iov[count - 1], 1, last);
     if (!st)
         st = weir_file_datasync(h->file);
     handle_put(l, h);

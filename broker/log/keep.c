@@ -243,6 +243,41 @@ weir_keep_shard(struct weir_log *log, struct weir_shard *s, uint64_t now_ms)
     (void)keep_shard(log, s, now_ms);
 }
 
+/* ---- ghosts ---- */
+
+static void
+ghost_note(struct weir_log *log, const struct weir_ghost *ghost)
+{
+    struct weir_keep *k = &log->keep;
+    for (uint32_t i = 0; i < k->ghost_count; i++) {
+        if (k->ghosts[i].shard != ghost->shard)
+            continue;
+        k->ghosts[i].segment = ghost->segment;
+        return;
+    }
+    if (k->ghost_count == k->ghost_capacity) {
+        uint32_t capacity = k->ghost_capacity ? 2 * k->ghost_capacity : 8;
+        struct weir_ghost *grown = realloc(k->ghosts, capacity * sizeof *grown);
+        if (!grown)
+            return; /* then fsck may call the rest of it damage */
+        k->ghosts = grown;
+        k->ghost_capacity = capacity;
+    }
+    k->ghosts[k->ghost_count++] = *ghost;
+}
+
+/* Forgets those that have nothing on disk any more. */
+static void
+ghosts_fade(struct weir_log *log)
+{
+    struct weir_keep *k = &log->keep;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < k->ghost_count; i++)
+        if (log->index.segments[0]->number < k->ghosts[i].segment)
+            k->ghosts[n++] = k->ghosts[i];
+    k->ghost_count = n;
+}
+
 /* ---- a segment goes ---- */
 
 static void keep_next(struct weir_log *log);
@@ -250,7 +285,9 @@ static void keep_next(struct weir_log *log);
 struct own {
     struct weir_append append;
     struct weir_log *log;
-    bool counted; /* of the present attempt */
+    bool counted;   /* of the present attempt */
+    bool has_ghost; /* of a dropped shard */
+    struct weir_ghost ghost;
 };
 
 static void
@@ -355,7 +392,7 @@ note_states(struct weir_log *log)
     struct weir_keep *k = &log->keep;
     size_t cursor = 0;
     const struct weir_shard *s;
-    k->shard_count = k->shard_at = 0;
+    k->shard_count = k->shard_at = k->ghost_at = 0;
     free(k->shards);
     k->shards = NULL;
     while ((s = weir_map_next(&log->index.shards, &cursor)))
@@ -389,6 +426,10 @@ own_done(struct weir_append *a, enum weir_status st)
         if (!st)
             log->stat.copied_bytes += a->size;
     }
+    if (own->has_ghost && !st) {
+        own->ghost.segment = (uint32_t)a->segment;
+        ghost_note(log, &own->ghost);
+    }
     free(own);
     if (!counted)
         return;
@@ -419,6 +460,30 @@ push_state(struct weir_log *log, struct weir_shard *s, bool counted)
         return false;
     }
     own->counted = counted;
+    log->queued_bytes += own->append.size;
+    weir_commit_push(&log->commit, &own->append);
+    return true;
+}
+
+static bool
+push_ghost(struct weir_log *log, const struct weir_ghost *ghost, bool counted)
+{
+    struct weir_shard s = {
+        .stream = ghost->stream,
+        .shard = ghost->shard,
+        .oldest = ghost->next,
+        .assigned = ghost->next,
+        .assigned_at_ms = ghost->at_ms,
+        .assigned_chain = ghost->chain,
+    };
+    struct own *own = own_new(log, WEIR_ITEM_STATE);
+    if (!own || weir_log_state_batch(log, &s, &own->append)) {
+        free(own);
+        return false;
+    }
+    own->counted = counted;
+    own->has_ghost = true;
+    own->ghost = *ghost;
     log->queued_bytes += own->append.size;
     weir_commit_push(&log->commit, &own->append);
     return true;
@@ -523,6 +588,16 @@ static void
 push_states(struct weir_log *log)
 {
     struct weir_keep *k = &log->keep;
+    for (; k->ghost_at < k->ghost_count && k->pending < STATES_AT_ONCE; k->ghost_at++) {
+        if (k->ghosts[k->ghost_at].segment != k->segment ||
+            log->index.segments[0]->number == k->segment)
+            continue;
+        if (!push_ghost(log, &k->ghosts[k->ghost_at], true)) {
+            k->failed = true;
+            return;
+        }
+        k->pending++;
+    }
     for (; k->shard_at < k->shard_count && k->pending < STATES_AT_ONCE; k->shard_at++) {
         struct weir_shard *s = weir_index_shard(&log->index, k->shards[k->shard_at]);
         if (!s || !needs_state(log, s))
@@ -594,6 +669,7 @@ trim_done(struct weir_job *job)
         g->state = WEIR_SEGMENT_SEALED;
     bool more = !k->trim_st;
     attempt_ends(log);
+    ghosts_fade(log);
     weir_log_prepare(log);
     if (more)
         keep_next(log);
@@ -698,7 +774,9 @@ weir_keep_fini(struct weir_log *log)
     if (log->keep.reading)
         weir_run_clear(&log->keep.read.run);
     free(log->keep.shards);
+    free(log->keep.ghosts);
     log->keep.shards = NULL;
+    log->keep.ghosts = NULL;
 }
 
 void
@@ -723,11 +801,21 @@ weir_log_trim(struct weir_log *log)
 void
 weir_keep_dropped(struct weir_log *log, struct weir_shard *s)
 {
-    bool known = s->oldest == s->assigned && s->trim_recorded == s->oldest;
-    if (known || log->refused || log->closing)
+    if (!s->assigned || log->refused || log->closing)
         return;
-    s->oldest = s->assigned;
-    (void)push_state(log, s, false);
+    struct weir_ghost ghost = {
+        .stream = s->stream,
+        .shard = s->shard,
+        .next = s->assigned,
+        .at_ms = s->assigned_at_ms,
+        .chain = s->assigned_chain,
+        .segment = s->trim_home,
+    };
+    /* After a restart it may be known already. */
+    if (s->oldest == s->assigned && s->trim_recorded == s->oldest && s->trim_home)
+        ghost_note(log, &ghost);
+    else
+        (void)push_ghost(log, &ghost, false);
 }
 
 enum weir_status

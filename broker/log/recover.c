@@ -284,6 +284,9 @@ take_run(struct recovery *r, struct weir_segment *g, const struct weir_disk_run 
         .start = weir_get32(d->entry),
         .count = weir_get32(d->count),
     };
+    /* No state tells of a shard that was dropped just then; its numbers are taken all the same. */
+    if (run.limit > s->next)
+        s->next = run.limit;
     st = weir_index_add_run(&r->log->index, g, s, &run);
     return st == WEIR_AGAIN ? take_entries(r, g, s, &run) : st;
 }

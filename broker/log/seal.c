@@ -37,6 +37,14 @@ part_order(const void *a, const void *b)
     return (int)x->copies - (int)y->copies;
 }
 
+static int
+state_order(const void *a, const void *b)
+{
+    const struct weir_disk_state *x = a, *y = b;
+    uint64_t p = weir_get64(x->shard), q = weir_get64(y->shard);
+    return p < q ? -1 : p > q;
+}
+
 enum weir_status
 weir_seal_note(struct weir_log *log, struct weir_segment *g)
 {
@@ -52,7 +60,8 @@ weir_seal_note(struct weir_log *log, struct weir_segment *g)
         const struct weir_shard *s = weir_index_shard(&log->index, g->parts[i]->shard);
         producers += s ? weir_producers_count(s->producers) : 0;
     }
-    seal->states = calloc(g->part_count + 1u, sizeof *seal->states);
+    uint32_t ghosts = log->keep.ghost_count;
+    seal->states = calloc(g->part_count + ghosts + 1u, sizeof *seal->states);
     seal->producers = calloc(producers + 1, sizeof *seal->producers);
     g->seal = seal;
     if (!seal->states || !seal->producers || producers > UINT32_MAX / 256) {
@@ -79,6 +88,21 @@ weir_seal_note(struct weir_log *log, struct weir_segment *g)
         };
         seal->producer_count += count;
     }
+    /* And those that were dropped, as far as this segment says so. */
+    for (uint32_t i = 0; i < ghosts; i++) {
+        const struct weir_ghost *ghost = &log->keep.ghosts[i];
+        if (ghost->segment != g->number)
+            continue;
+        seal->states[seal->state_count++] = (struct weir_disk_state){
+            .stream = weir_put64(ghost->stream),
+            .shard = weir_put64(ghost->shard),
+            .next = weir_put64(ghost->next),
+            .latest_at_ms = weir_put64(ghost->at_ms),
+            .trimmed_before = weir_put64(ghost->next),
+            .chain = weir_put128(ghost->chain),
+        };
+    }
+    qsort(seal->states, seal->state_count, sizeof *seal->states, state_order);
     return WEIR_OK;
 }
 

@@ -30,6 +30,14 @@ enum weir_keep_phase {
 
 struct weir_cut;
 
+/* A dropped shard that still has batches on disk. The journal must go on to say that they are
+ * trimmed, or what is left of them looks like damage. */
+struct weir_ghost {
+    uint64_t stream, shard, next, at_ms;
+    weir_u128 chain;
+    uint32_t segment; /* of the STATE batch that says so */
+};
+
 struct weir_keep {
     enum weir_keep_phase phase;
     uint32_t segment; /* the one that goes */
@@ -37,6 +45,8 @@ struct weir_keep {
     uint32_t pending; /* appends of ours that are not back yet */
     uint64_t *shards; /* still to be copied from, or to write a state of */
     uint32_t shard_count, shard_at;
+    struct weir_ghost *ghosts;
+    uint32_t ghost_count, ghost_capacity, ghost_at;
     bool footer_wanted; /* a state carries producers: they need a footer behind it */
     uint32_t footer;    /* the segment whose footer we wait for; 0: none */
     bool barrier_queued;
