@@ -189,8 +189,11 @@ append(struct weir_ingest *i, struct weir_produce *p, struct weir_buf *batch)
     if (st == WEIR_OK)
         return;
     p->append.batch = NULL;
+    if (p->append.known_only && st == WEIR_NOT_FOUND)
+        st = WEIR_AGAIN; /* forgotten since we asked */
     refuse(p, batch, st,
-           st == WEIR_INVALID ? "the producer's number is not the one after its last"
+           st == WEIR_INVALID ? "the producer's number is not the one after its last, or not 1 and "
+                                "the producer is not known"
                               : weir_status_text(st));
 }
 
@@ -211,6 +214,7 @@ weir_ingest_produce(struct weir_ingest *i, struct weir_produce *p, struct weir_b
     p->metrics = i->metrics;
     p->append.batch = NULL;
     p->append.offset = p->append.at_ms = 0;
+    p->append.known_only = false;
 
     struct weir_bytes bytes = weir_buf_bytes(batch);
     struct weir_batch_info info;
@@ -226,6 +230,9 @@ weir_ingest_produce(struct weir_ingest *i, struct weir_produce *p, struct weir_b
     p->count = info.count;
     p->size = info.size;
     if (is_stored(i, p->append.shard, &info)) {
+        /* It was not looked at further: where the log forgets the producer between these two lines,
+         * it must not be stored as something new. */
+        p->append.known_only = true;
         append(i, p, batch);
         return;
     }

@@ -227,6 +227,8 @@ weir_log_append(struct weir_log *log, struct weir_append *a)
             return WEIR_OK;
         }
     }
+    if (a->known_only)
+        return WEIR_NOT_FOUND;
     if (s->assigned > (uint64_t)INT64_MAX - info.count)
         return WEIR_TOO_BIG;
 
@@ -280,7 +282,10 @@ weir_log_producer(const struct weir_log *log, uint64_t shard, weir_u128 producer
                   uint64_t *number_out)
 {
     const struct weir_shard *s = weir_index_shard(&log->index, shard);
-    return s ? weir_producers_last(s->producers, producer, number_out) : WEIR_NOT_FOUND;
+    if (!s)
+        return WEIR_NOT_FOUND;
+    uint64_t forgotten = weir_log_producers_before(log, weir_loop_now_ms(log->loop));
+    return weir_producers_last(s->producers, producer, forgotten, number_out);
 }
 
 enum weir_status

@@ -114,6 +114,7 @@ void weir_log_trim(struct weir_log *log);
 struct weir_append {
     struct weir_buf *batch;
     uint64_t stream, shard;
+    bool known_only; /* only where it is stored already; else NOT_FOUND */
     /* OK; DUPLICATE (offset and at_ms of the first copy, 0 where no longer known; it is durable);
      * IO, NO_SPACE, CANCELLED: not stored; UNKNOWN: only a restart or a reader can tell. */
     void (*done)(struct weir_append *a, enum weir_status st);
@@ -127,8 +128,8 @@ struct weir_append {
     enum weir_status st;
 };
 /* Gives the batch its offset, time and chain, and queues it. AGAIN: the queue is full. NOT_FOUND.
- * INVALID: the producer's number skips one (its epoch is new or a batch is missing: last known
- * number is in a->offset). NO_SPACE, IO: writes are refused at present. On failure nothing is taken
+ * INVALID: the producer's number skips one, or is not 1 and the producer is not known (the last
+ * known number, or 0, is in a->offset). NO_SPACE, IO: writes are refused at present. On failure nothing is taken
  * and done is not called. */
 enum weir_status weir_log_append(struct weir_log *log, struct weir_append *a);
 /* Bytes appended and not yet durable. */

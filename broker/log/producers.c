@@ -170,16 +170,24 @@ add(struct weir_producers **table, weir_u128 id, struct row **out)
     return WEIR_OK;
 }
 
+static bool
+is_forgotten(const struct row *r, uint64_t before_ms)
+{
+    return r->touched_ms < before_ms && !r->pending;
+}
+
 enum weir_status
 weir_producers_check(const struct weir_producers *p, weir_u128 id, uint64_t number,
                      uint64_t forgotten_before_ms, struct weir_producer_place *place)
 {
     const struct row *r = find(p, id);
-    if (!r || (r->touched_ms < forgotten_before_ms && !r->pending))
+    bool known = r && !is_forgotten(r, forgotten_before_ms);
+    uint64_t last = known ? r->number : 0;
+    if (number == last + 1)
         return WEIR_OK;
-    if (number == r->number + 1)
-        return WEIR_OK;
-    *place = (struct weir_producer_place){.number = r->number};
+    *place = (struct weir_producer_place){.number = last};
+    if (!known)
+        return WEIR_INVALID;
     if (number > r->number)
         return WEIR_INVALID;
     uint64_t back = r->number - number;
@@ -213,7 +221,7 @@ weir_producers_begin(struct weir_producers **p, weir_u128 id, uint64_t number, u
                      uint64_t at_ms, uint64_t forgotten_before_ms)
 {
     struct row *r = find(*p, id);
-    if (r && r->touched_ms < forgotten_before_ms && !r->pending) {
+    if (r && is_forgotten(r, forgotten_before_ms)) {
         forget(*p, r);
         r = NULL;
     }
@@ -276,10 +284,11 @@ weir_producers_note(struct weir_producers **p, weir_u128 id, uint64_t number, ui
 }
 
 enum weir_status
-weir_producers_last(const struct weir_producers *p, weir_u128 id, uint64_t *number_out)
+weir_producers_last(const struct weir_producers *p, weir_u128 id, uint64_t forgotten_before_ms,
+                    uint64_t *number_out)
 {
     const struct row *r = find(p, id);
-    if (!r || !r->stored)
+    if (!r || !r->stored || is_forgotten(r, forgotten_before_ms))
         return WEIR_NOT_FOUND;
     *number_out = r->number - r->pending;
     return WEIR_OK;

@@ -5,8 +5,9 @@
  *                         └─> undo           it is not: the producer may send the number again
  *
  * A number that follows the last is new, one at or below it a duplicate, one that skips is refused.
- * Of a producer that is not known any number is taken. Past the limit the one silent for longest is
- * forgotten. Does not know batches or files. One thread at a time. */
+ * A producer that is not known begins with 1: were any number taken, a batch behind a refused first
+ * one would make the first look stored. Past the limit the one silent for longest is forgotten. Does
+ * not know batches or files. One thread at a time. */
 #pragma once
 #include "base/limits.h"
 #include "base/u128.h"
@@ -40,7 +41,7 @@ enum weir_status weir_producers_note(struct weir_producers **p, weir_u128 id, ui
                                      uint64_t offset, uint64_t at_ms);
 /* NOT_FOUND. Durable batches only. */
 enum weir_status weir_producers_last(const struct weir_producers *p, weir_u128 id,
-                                     uint64_t *number_out);
+                                     uint64_t forgotten_before_ms, uint64_t *number_out);
 void weir_producers_expire(struct weir_producers *p, uint64_t before_ms);
 
 /* The durable part, as a footer keeps it: at most count() rows, the longest silent first. */

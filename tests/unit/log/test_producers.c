@@ -9,13 +9,13 @@ begin(struct weir_producers **p, weir_u128 id, uint64_t number, uint64_t offset)
     cr_assert(!weir_producers_begin(p, id, number, offset, 1000 + offset, 0));
 }
 
-/* New, next, duplicate, skipped. */
+/* New, next, duplicate, skipped; one that is not known begins with 1. */
 Test(producers, tells_new_from_old)
 {
     struct weir_producers *p = NULL;
     struct weir_producer_place place;
-    cr_expect(!weir_producers_check(p, 5, 77, 0, &place));
-    for (uint64_t n = 77; n < 87; n++) {
+    cr_expect(weir_producers_check(p, 5, 77, 0, &place) == WEIR_INVALID && place.number == 0);
+    for (uint64_t n = 1; n < 87; n++) {
         cr_expect(!weir_producers_check(p, 5, n, 0, &place));
         begin(&p, 5, n, 2 * n);
         weir_producers_durable(p, 5, n);
@@ -25,7 +25,11 @@ Test(producers, tells_new_from_old)
     cr_expect(place.offset == 168 && place.at_ms == 1168);
     cr_expect(weir_producers_check(p, 5, 82, 0, &place) == WEIR_DUPLICATE && place.offset == 164);
     cr_expect(weir_producers_check(p, 5, 81, 0, &place) == WEIR_DUPLICATE && place.offset == 0);
-    cr_expect(!weir_producers_check(p, 5, 3, 1173, &place), "forgotten: any number will do");
+    cr_expect(weir_producers_check(p, 5, 87, 1173, &place) == WEIR_INVALID, "forgotten");
+    cr_expect(!weir_producers_check(p, 5, 1, 1173, &place));
+    uint64_t last;
+    cr_expect(!weir_producers_last(p, 5, 1172, &last) && last == 86);
+    cr_expect(weir_producers_last(p, 5, 1173, &last) == WEIR_NOT_FOUND);
     weir_producers_free(p);
 }
 
@@ -40,14 +44,14 @@ Test(producers, takes_back_what_failed)
     for (uint64_t n = 2; n < 9; n++)
         begin(&p, 5, n, 10 * n);
     begin(&p, 6, 1, 100);
-    cr_expect(!weir_producers_last(p, 5, &number) && number == 1);
-    cr_expect(weir_producers_last(p, 6, &number) == WEIR_NOT_FOUND);
+    cr_expect(!weir_producers_last(p, 5, 0, &number) && number == 1);
+    cr_expect(weir_producers_last(p, 6, 0, &number) == WEIR_NOT_FOUND);
     for (uint64_t n = 2; n < 9; n++)
         weir_producers_undo(p, 5, n);
     weir_producers_undo(p, 6, 1);
-    cr_expect(!weir_producers_last(p, 5, &number) && number == 1);
+    cr_expect(!weir_producers_last(p, 5, 0, &number) && number == 1);
     cr_expect(!weir_producers_check(p, 5, 2, 0, &place));
-    cr_expect(!weir_producers_check(p, 6, 9, 0, &place));
+    cr_expect(!weir_producers_check(p, 6, 1, 0, &place));
     cr_expect(weir_producers_count(p) == 1);
     weir_producers_free(p);
 }
@@ -66,10 +70,10 @@ Test(producers, forgets_the_longest_silent)
     for (uint64_t i = 0; i < 100; i++)
         begin(&p, 100000 + i, 1, i);
     cr_expect(weir_producers_count(p) == WEIR_PRODUCERS_PER_SHARD_MAX);
-    cr_expect(!weir_producers_last(p, 1, &number) && number == 2);
+    cr_expect(!weir_producers_last(p, 1, 0, &number) && number == 2);
     for (uint64_t i = 2; i < 102; i++)
-        cr_expect(weir_producers_last(p, i, &number) == WEIR_NOT_FOUND);
-    cr_expect(!weir_producers_last(p, 102, &number));
+        cr_expect(weir_producers_last(p, i, 0, &number) == WEIR_NOT_FOUND);
+    cr_expect(!weir_producers_last(p, 102, 0, &number));
     weir_producers_expire(p, UINT64_MAX);
     cr_expect(weir_producers_count(p) == 100, "those in flight stay");
     weir_producers_free(p);
