@@ -464,6 +464,7 @@ finish_failed(struct weir_log *log, struct weir_failed *f, struct weir_list *fai
 static void
 finish_mended(struct weir_log *log, const struct weir_append *a)
 {
+    log->retrying = false;
     if (a->st)
         return;
     log->refused = WEIR_OK;
@@ -543,8 +544,11 @@ static void
 tick(struct weir_timer *timer)
 {
     struct weir_log *log = WEIR_CONTAINER(timer, struct weir_log, tick);
-    if (log->refused)
+    /* A disk that fails can take longer over an attempt than a tick. */
+    if (log->refused && !log->retrying) {
+        log->retrying = true;
         weir_commit_retry(&log->commit);
+    }
     weir_log_prepare(log);
     weir_seal_next(log);
     weir_keep_tick(log);

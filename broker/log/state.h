@@ -79,6 +79,7 @@ struct weir_log {
     uint64_t queued_bytes;
     enum weir_status health;  /* OK: takes appends */
     enum weir_status refused; /* by the committer */
+    bool retrying;            /* it was asked to try again and has not answered */
     enum weir_status crowded; /* the filler found no space and the reserve is reached */
     bool closing;
 
