@@ -35,6 +35,7 @@ struct file {
     uint64_t number, bytes;
     char path[320];
     bool has_header, blank, sealed;
+    bool has_group;   /* right behind the header */
     bool trailer_bad; /* there is one, and it does not hold */
     struct weir_segment_info header;
     struct weir_trailer_info trailer;
@@ -495,7 +496,12 @@ check_segment(struct verify *v, size_t i)
     enum weir_status st = weir_fs_open(v->fs, f->path, WEIR_OPEN_READ, &v->handle);
     if (st)
         return weir_fail(v->err, st, "cannot open '%s': %s", f->path, weir_status_text(st));
-    if (!f->has_header)
+    /* A segment's first write has header and group; torn, it may have left the group alone. */
+    if (!f->has_header && f->blank && follows && !f[-1].sealed && !next)
+        find(v, &(struct weir_fsck_finding){.severity = WEIR_FSCK_NOTE,
+                                            .bytes = WEIR_DISK_BLOCK,
+                                            .reason = "torn start of a segment"});
+    else if (!f->has_header)
         find_damage(v, 0, WEIR_DISK_BLOCK, "segment header does not hold");
     weir_u128 last_hash = v->walk.last_hash;
     bool last_known = follows && v->walk.groups;
@@ -604,6 +610,12 @@ look_at(struct verify *v, struct file *f)
     f->blank = (!header && !f->has_header) ||
                (block[0] == 0 && !memcmp(block, block + 1, sizeof block - 1));
     if (f->bytes >= 2 * WEIR_DISK_BLOCK) {
+        struct weir_group_info g;
+        st = weir_file_pread(handle, block, sizeof block, sizeof block, &got);
+        if (st)
+            goto done;
+        f->has_group = !weir_group_decode(weir_bytes(block, sizeof block), &g) &&
+                       g.segment == f->number && g.position == sizeof block;
         st = weir_file_pread(handle, block, sizeof block, f->bytes - sizeof block, &got);
         if (st)
             goto done;
@@ -641,12 +653,18 @@ check_journal(struct verify *v)
         qsort(v->files, v->file_count, sizeof *v->files, file_order);
     for (size_t i = 0; i < v->file_count && !st; i++)
         st = look_at(v, &v->files[i]);
-    /* What is at the end without a header was only prepared, unless the one before it is sealed. */
+    /* What is at the end without a header was only prepared, or its first write was torn; unless
+     * the one before it is sealed, or it holds a group. */
     while (v->file_count > 1 && !st) {
         const struct file *f = &v->files[v->file_count - 1];
-        bool used = f->has_header || f->sealed || (f[-1].sealed && f[-1].number + 1 == f->number);
-        if (used || !f->blank)
+        if (f->has_header || f->sealed || f->has_group ||
+            (f[-1].sealed && f[-1].number + 1 == f->number))
             break;
+        v->file = f;
+        if (!f->blank)
+            find(v, &(struct weir_fsck_finding){.severity = WEIR_FSCK_NOTE,
+                                                .bytes = WEIR_DISK_BLOCK,
+                                                .reason = "torn start of a segment"});
         v->file_count--;
     }
     if (v->file_count == 1 && !v->id_known && v->files[0].blank)

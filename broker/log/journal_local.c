@@ -73,11 +73,12 @@ struct local {
     unsigned prepared_count;
     uint64_t spares[PREPARED_MAX];
     unsigned spare_count;
+    uint64_t made; /* grows when a segment's name gets another file */
     uint32_t epoch;
 
     /* the filler's */
     struct weir_file *fill_file;
-    uint64_t fill_file_segment;
+    uint64_t fill_file_segment, fill_file_made;
 };
 
 static struct local *
@@ -389,6 +390,7 @@ create_locked(struct local *l, uint64_t segment, struct handle **out)
         l->active = NULL;
     }
     handle_forget(l, segment);
+    l->made++;
     enum weir_status st = weir_fs_remove(l->fs, path);
     if (st && st != WEIR_NOT_FOUND)
         return st;
@@ -591,10 +593,10 @@ local_ready_bytes(struct weir_journal *j)
 
 /* Zeros at [from, to) of a segment, durable. */
 static enum weir_status
-fill(struct local *l, uint64_t segment, uint64_t from, uint64_t to)
+fill(struct local *l, uint64_t segment, uint64_t made, uint64_t from, uint64_t to)
 {
     enum weir_status st = WEIR_OK;
-    if (l->fill_file_segment != segment) {
+    if (l->fill_file_segment != segment || l->fill_file_made != made) {
         weir_file_close(l->fill_file);
         l->fill_file = NULL;
         l->fill_file_segment = 0;
@@ -604,6 +606,7 @@ fill(struct local *l, uint64_t segment, uint64_t from, uint64_t to)
         if (st)
             return st;
         l->fill_file_segment = segment;
+        l->fill_file_made = made;
     }
     struct iovec iov[FILL_BYTES / ZEROS_BYTES + 1];
     int count = 0;
@@ -625,6 +628,10 @@ make_next(struct local *l)
     l->fill_segment = number;
     l->fill_from = 0;
     l->fill_to = UINT64_MAX;
+    /* A file of that name may be there, from before a failure; whoever has it open must not go on.
+     */
+    handle_forget(l, number);
+    l->made++;
     if (l->spare_count)
         segment_path(l, l->spares[--l->spare_count], "spare", spare);
     pthread_mutex_unlock(&l->mtx);
@@ -665,8 +672,9 @@ fill_piece(struct local *l, uint64_t segment, uint64_t from)
     l->fill_segment = segment;
     l->fill_from = from;
     l->fill_to = to;
+    uint64_t made = l->made;
     pthread_mutex_unlock(&l->mtx);
-    enum weir_status st = fill(l, segment, from, to);
+    enum weir_status st = fill(l, segment, made, from, to);
     pthread_mutex_lock(&l->mtx);
     l->fill_segment = 0;
     if (!st && l->segment == segment && l->filled < to)

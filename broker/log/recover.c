@@ -4,8 +4,9 @@
  *   2. Find the last segment that was in use. What stands behind it was only prepared.
  *   3. In the order of their numbers: take the footer of a sealed one, walk any other. A segment's
  * end is where the next one's header says; without a next one, where its groups end.
- *   4. Write the last group once more: it may be in the page cache only, after a sync that failed
- * or never came, and whoever reads it from us must find it after the next crash too.
+ *   4. Write the last group once more (and a header that is missing): it may be in the page cache
+ * only, after a sync that failed or never came, and whoever reads it from us must find it after the
+ * next crash too.
  *   5. Write an empty group with an epoch one higher; it also takes the place of a torn one.
  *
  * A place that does not hold is damage or a torn end (walk.h). Damage leaves a hole between the
@@ -529,6 +530,33 @@ write_again(struct recovery *r, struct weir_segment *g, uint64_t position)
     return st;
 }
 
+/* The header of the segment that we go on in was torn off, or is damaged: it gets a new one. */
+static enum weir_status
+write_header(struct recovery *r, const struct weir_segment *g)
+{
+    struct weir_log *log = r->log;
+    const struct weir_index *x = &log->index;
+    const struct weir_segment *before =
+        x->segment_count > 1 ? x->segments[x->segment_count - 2] : NULL;
+    struct weir_segment_info info = {
+        .journal = log->config.journal,
+        .epoch = r->epoch,
+        .journal_id = log->commit.journal_id,
+        .segment = g->number,
+        .created_ms = weir_now_ms(log->sys->clock),
+        .group = 1,
+    };
+    struct weir_disk_segment header;
+    if (before && before->number + 1 == g->number) {
+        info.previous_end = before->end;
+        info.previous_hash = before->last_hash;
+        info.group = before->group + 1;
+    }
+    weir_segment_encode(&info, &header);
+    return log->journal->ops->append(log->journal, (struct weir_position){g->number, 0},
+                                     &(struct iovec){&header, sizeof header}, 1, true);
+}
+
 static enum weir_status
 go_on(struct recovery *r, uint64_t last_position)
 {
@@ -547,6 +575,8 @@ go_on(struct recovery *r, uint64_t last_position)
         c->last_hash = g->last_hash;
         st = log->journal->ops->resume(log->journal, (struct weir_position){g->number, g->end});
     }
+    if (!st && g && g->state == WEIR_SEGMENT_OPEN && !r->found[r->count - 1].has_header)
+        st = write_header(r, g);
     if (!st && g && g->state == WEIR_SEGMENT_OPEN && last_position)
         st = write_again(r, g, last_position);
     if (!st && (!g || g->state == WEIR_SEGMENT_SEALED)) {

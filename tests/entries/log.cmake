@@ -4,3 +4,4 @@ weir_test(unit log_crash SOURCES unit/log/test_crash.c unit/log/rig.c NEEDS log 
 weir_test(unit log_keep SOURCES unit/log/test_keep.c unit/log/rig.c NEEDS log memfs TIMEOUT 600)
 weir_test(unit fsck SOURCES unit/fsck/test_fsck.c unit/log/rig.c NEEDS fsck log memfs TIMEOUT 600)
 weir_test(model log SOURCES model/test_log.c unit/log/rig.c NEEDS log fsck memfs TIMEOUT 600)
+weir_test(unit log_threads SOURCES unit/log/test_threads.c unit/log/rig.c NEEDS log memfs TIMEOUT 300)
