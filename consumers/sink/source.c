@@ -20,11 +20,12 @@ static void
 show(struct running *r, const char *text)
 {
     uint64_t now = weir_mono_us(weir_clock_system()) / 1000;
-    struct weir_exporter_numbers n;
+    struct weir_exporter_numbers n = {0};
     if (!r->run->progress || (!text && now - r->shown_ms < 250))
         return;
     r->shown_ms = now;
-    weir_exporter_get_numbers(r->run->exporter, &n);
+    if (r->run->exporter)
+        weir_exporter_get_numbers(r->run->exporter, &n);
     r->run->progress(r->run->arg, &n, r->lag_ms, text);
 }
 
@@ -218,6 +219,27 @@ run_once(struct running *r, struct weir_error *err)
     weir_subscription_close(r->sub);
     r->sub = NULL;
     return st;
+}
+
+enum weir_status
+weir_export_open(struct weir_export_run *run, const struct weir_exporter_options *options,
+                 struct weir_error *err)
+{
+    struct running r = {.run = run};
+    uint32_t pause_ms = PAUSE_MS_MIN;
+    weir_random_init(&r.random, (uint64_t)weir_random_id());
+    for (;;) {
+        struct weir_error why = {0};
+        enum weir_status st = weir_exporter_open(options, &run->exporter, &why);
+        if (!st)
+            return WEIR_OK;
+        if (st == WEIR_BUSY || !worth_trying(st) || !pause_for(&r, &pause_ms)) {
+            if (err)
+                *err = why;
+            return st;
+        }
+        show(&r, why.text);
+    }
 }
 
 enum weir_status

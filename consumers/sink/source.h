@@ -23,6 +23,11 @@ struct weir_export_run {
                      const char *text);
     void *arg;
 };
+/* Opens run->exporter, trying again as long as the destination wants that: what a crash left
+ * decided is published first. BUSY, DAMAGED, INVALID as weir_exporter_open. */
+enum weir_status weir_export_open(struct weir_export_run *run,
+                                  const struct weir_exporter_options *options,
+                                  struct weir_error *err);
 /* OK: ended in order. FENCED: another exporter of that name took over. DENIED, NOT_FOUND, EXISTS:
  * the destination needs somebody to act; nothing is lost. */
 enum weir_status weir_export_run(const struct weir_export_run *run, struct weir_error *err);

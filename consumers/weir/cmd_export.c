@@ -164,33 +164,32 @@ export_to(struct args *a, struct weir_client *client, struct weir_exporter_optio
     struct weir_error err = {0};
     struct weir_stream_description *d;
     struct exporting x = {.args = a};
-    struct weir_exporter *exporter = NULL;
     if (weir_describe_stream(client, o->stream, &d, &err))
         return failed(a, &err);
     o->stream_created_ms = d->created_ms;
     weir_stream_description_free(d);
     uint64_t started = now_ms();
-    enum weir_status st = weir_exporter_open(o, &exporter, &err);
-    if (st)
-        return failed(a, &err);
     struct weir_export_run run = {
         .client = client,
         .stream = o->stream,
         .consumer = name,
         .from = *from,
         .follow = args_has(a, "follow"),
-        .exporter = exporter,
         .with_sequence = true,
         .stop = on_stop,
         .progress = on_progress,
         .arg = &x,
     };
     progress_begin(&x.progress, a);
-    st = weir_export_run(&run, &err);
+    enum weir_status st = weir_export_open(&run, o, &err);
+    if (!st)
+        st = weir_export_run(&run, &err);
     progress_end(&x.progress);
+    if (!run.exporter)
+        return failed(a, &err);
     struct weir_exporter_numbers n;
-    weir_exporter_get_numbers(exporter, &n);
-    weir_exporter_close(exporter);
+    weir_exporter_get_numbers(run.exporter, &n);
+    weir_exporter_close(run.exporter);
     report(a, &n, now_ms() - started);
     if (st) {
         err.status = st;
