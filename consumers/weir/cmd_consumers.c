@@ -234,7 +234,9 @@ checkpoint_set(struct args *a, struct weir_client *client)
     bool found = false;
     for (size_t i = 0; i < r.count && !m.st; i++)
         if (m.all || r.item[i].shard == m.shard) {
-            move_one(&m, r.item[i].shard, r.item[i].offset, r.item[i].tail);
+            /* An offset as it was given: the broker refuses one that is beyond the end. */
+            move_one(&m, r.item[i].shard, offset != UINT64_MAX ? offset : r.item[i].offset,
+                     r.item[i].tail);
             found = true;
         }
     if (!m.st && !found && offset != UINT64_MAX) {
