@@ -61,7 +61,7 @@ def s3_equals_directory(place):
     for prefix, more in (("", ["--size", "128KiB"]), ("packed/", ["--size", "128KiB", "--gzip"]), ("a b+c/é/", [])):
         name = f"n{len(prefix)}"
         directory = place.file("as-files-" + name)
-        place.weir("export", "orders", "--to", directory, "--name", name, "--interval", "1h", *more)
+        place.weir("export", "orders", "--to", directory, "--name", name + "d", "--interval", "1h", *more)
         result = place.weir_json(*s3_args(proxy.endpoint, *more, to=f"s3://{BUCKET}/{prefix}", name=name), env=CREDENTIALS)
         found = store.objects(prefix)
         if prefix == "":

@@ -236,37 +236,6 @@ Test(tls, checks_the_server_unless_told_not_to)
     world_fini();
 }
 
-/* A deadline covers the whole handshake, TLS's own part too. */
-Test(tls, turns_away_silent_peers)
-{
-    struct world w;
-    world_init(&w);
-    make_certificate();
-    w.options.handshake_ms = 50;
-    world_listen("tls+tcp");
-    nng_stream_dialer *d;
-    nng_aio *aio;
-    char url[WEIR_URL_BYTES_MAX], byte;
-    snprintf(url, sizeof url, "tcp://localhost:%s", strrchr(w.url, ':') + 1);
-    NNG(nng_aio_alloc(&aio, NULL, NULL));
-    NNG(nng_stream_dialer_alloc(&d, url));
-    nng_aio_set_timeout(aio, WAIT_S * 1000);
-    nng_stream_dialer_dial(d, aio);
-    nng_aio_wait(aio);
-    NNG(nng_aio_result(aio));
-    nng_stream *silent = nng_aio_get_output(aio, 0);
-    NNG(nng_aio_set_iov(aio, 1, &(nng_iov){&byte, 1}));
-    nng_stream_recv(silent, aio);
-    nng_aio_wait(aio);
-    cr_expect(eq(int, nng_aio_result(aio), NNG_ECONNSHUT), "it is hung up on");
-    cr_expect(eq(sz, w.accepted, 0));
-    nng_stream_free(silent);
-    nng_stream_dialer_free(d);
-    nng_aio_free(aio);
-    free_certificate();
-    world_fini();
-}
-
 /* Files that are missing or hold something else are named. */
 Test(tls, names_the_file_that_is_wrong)
 {
