@@ -4,6 +4,7 @@
 # exports what its headers declare and nothing else.
 #
 # usage: libweir.sh SOURCE_DIR BUILD_DIR
+# shellcheck disable=SC2046 # the flags of pkg-config are several words
 set -eu
 source=$1 build=$2
 work=$(mktemp -d)
@@ -55,4 +56,45 @@ for program in "$work/put" "$work/put-static" "$work/project/put" "$work/project
     fi
     grep -q "cannot connect to the broker at 'nonsense'" "$work/log"
 done
+if [ -x "$build/bin/weir-broker" ]; then
+    say "examples do what they say, against the broker"
+    cat >"$work/create.c" <<'C'
+#include <stdio.h>
+#include <weir/weir.h>
+int main(void)
+{
+    struct weir_client *c = NULL;
+    struct weir_error err = {0};
+    struct weir_stream_options options = {.name = "orders", .shard_count = 2};
+    enum weir_status st = weir_client_open(NULL, &c, &err);
+    if (!st)
+        st = weir_create_stream(c, &options, &err);
+    if (st)
+        fprintf(stderr, "create: %s\n", err.text);
+    weir_client_close(c);
+    return st != WEIR_OK;
+}
+C
+    cc "$work/create.c" $(pkg-config --cflags --libs libweir) -o "$work/create"
+    WEIR_BROKER="ipc://$work/socket"
+    mkfifo "$work/ready"
+    "$build/bin/weir-broker" --data="$work/data" --listen="$WEIR_BROKER" --segment-size=4MiB \
+        --prewrite=0 --ready-fd=9 9>"$work/ready" 2>"$work/log" &
+    broker=$!
+    trap 'kill $broker; wait $broker; rm -rf "$work"' EXIT
+    read -r _ <"$work/ready"
+    "$work/create"
+    seq -f 'order-%g paid' 500 | "$work/put" orders | grep -qx '500 of 500 stored'
+    seq -f 'order-%g sent' 500 | "$work/project/put-static" orders | grep -qx '500 of 500 stored'
+    "$work/follow" orders mailer --once >"$work/all"
+    "$work/project/follow" orders other --once | cut -d' ' -f3- | sort >"$work/other"
+    { seq -f 'order-%g paid' 500; seq -f 'order-%g sent' 500; } | sort >"$work/wanted"
+    cut -d' ' -f3- "$work/all" | sort | diff - "$work/wanted"
+    diff "$work/other" "$work/wanted"
+    # Again, as the same consumer: only what is new.
+    echo 'order-1 returned' | "$work/put-static" orders >/dev/null
+    "$work/follow-static" orders mailer --once | cut -d' ' -f3- | grep -qx 'order-1 returned'
+    "$work/follow" orders mailer --once >"$work/none"
+    test ! -s "$work/none"
+fi
 say "done"
