@@ -626,7 +626,7 @@ setting(const char *name, uint64_t otherwise)
 
 #define EACH_SEED(seed)                                                            \
     for (uint64_t seed = setting("WEIR_SEED", 1),                                  \
-                  end = seed + setting("WEIR_SEEDS", getenv("WEIR_SEED") ? 1 : 4); \
+                  end = seed + setting("WEIR_SEEDS", getenv("WEIR_SEED") ? 1 : 2); \
          seed < end; seed++)
 
 Test(client_subscription_model, lost_connections, .timeout = 300)
