@@ -129,8 +129,8 @@ struct weir_append {
 };
 /* Gives the batch its offset, time and chain, and queues it. AGAIN: the queue is full. NOT_FOUND.
  * INVALID: the producer's number skips one, or is not 1 and the producer is not known (the last
- * known number, or 0, is in a->offset). NO_SPACE, IO: writes are refused at present. On failure nothing is taken
- * and done is not called. */
+ * known number, or 0, is in a->offset). NO_SPACE, IO: writes are refused at present. On failure
+ * nothing is taken and done is not called. */
 enum weir_status weir_log_append(struct weir_log *log, struct weir_append *a);
 /* Bytes appended and not yet durable. */
 uint64_t weir_log_queued_bytes(const struct weir_log *log);

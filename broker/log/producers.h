@@ -6,8 +6,8 @@
  *
  * A number that follows the last is new, one at or below it a duplicate, one that skips is refused.
  * A producer that is not known begins with 1: were any number taken, a batch behind a refused first
- * one would make the first look stored. Past the limit the one silent for longest is forgotten. Does
- * not know batches or files. One thread at a time. */
+ * one would make the first look stored. Past the limit the one silent for longest is forgotten.
+ * Does not know batches or files. One thread at a time. */
 #pragma once
 #include "base/limits.h"
 #include "base/u128.h"
