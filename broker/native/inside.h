@@ -103,6 +103,10 @@ struct intake {
 };
 /* What an intake or an answer that waits to be fetched counts beside its bytes. */
 #define INTAKE_OVERHEAD 512
+/* A call counts what its operation and its answer may take, until the answer is fetched: a thousand
+ * shards described, or a position in each shard that it names. */
+#define CALL_OVERHEAD (128 * WEIR_KIB)
+#define CALL_BYTES_FACTOR 64
 
 enum peer_state { PEER_GREETING, PEER_LIVE, PEER_CLOSED };
 

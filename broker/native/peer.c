@@ -211,6 +211,8 @@ hand_over:;
     in->message = message;
     in->frame = frame;
     in->held = message->len + INTAKE_OVERHEAD;
+    if (frame.kind == WEIR_FRAME_CALL)
+        in->held = message->len * CALL_BYTES_FACTOR + CALL_OVERHEAD;
     in->channel = NULL;
     struct weir_loop *loop = route(p, in);
     if (!loop) {
