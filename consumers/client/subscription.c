@@ -655,6 +655,10 @@ static void
 send_credit(struct cursor *cursor)
 {
     struct weir_subscription *s = cursor->sub;
+    /* Before a channel is asked for it is of no use: the grant leaves out only what is held then.
+     * After that it is sent when the channel is there. */
+    if (!cursor->channel.id)
+        return;
     pthread_mutex_lock(&s->mtx);
     struct weir_frame credit = {.kind = WEIR_FRAME_CREDIT,
                                 .channel = cursor->channel.id,
@@ -662,8 +666,7 @@ send_credit(struct cursor *cursor)
                                 .offset = cursor->freed_bytes};
     cursor->freed_frames = cursor->freed_bytes = 0;
     pthread_mutex_unlock(&s->mtx);
-    /* Without a channel it is forgotten: the next one begins with all that is not held. */
-    if (cursor->channel.id && credit.number)
+    if (credit.number)
         weir_client_send(s->client, &credit, NULL);
 }
 
@@ -767,6 +770,8 @@ on_subscribed(struct weir_call *call, enum weir_status st, Weir__Reply *reply, c
         pthread_mutex_unlock(&s->mtx);
     }
     weir_message_free(&reply->base);
+    if (cursor->state == CURSOR_LIVE)
+        send_credit(cursor); /* freed while it was asked for */
     reached(cursor);
 }
 
