@@ -1643,12 +1643,14 @@ weir_subscribe(struct weir_client *client, const struct weir_subscribe_options *
     weir_cond_init(&s->changed);
 
     enum weir_status st = check_options(s, options, err);
-    if (!st)
-        st = weir_describe_wait(client, s->stream, true, &t, err);
+    /* Checkpoints first: of a shard that one says was read to its end the children are known then.
+     */
     if (!st && s->options.from.kind == WEIR_FROM_CHECKPOINT)
         st = weir_get_checkpoints(client, s->stream, s->consumer, know_checkpoint, &known, err);
     if (!st && known.failed)
         st = weir_fail(err, WEIR_NO_MEMORY, "no memory for a subscription");
+    if (!st)
+        st = weir_describe_wait(client, s->stream, true, &t, err);
     if (!st)
         st = begin(s, &t, &known, err);
     weir_topology_fini(&t);
