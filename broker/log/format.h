@@ -44,10 +44,13 @@ static_assert(WEIR_SEGMENT_BYTES_MAX + 2 * WEIR_GROUP_DISK_MAX < UINT32_MAX,
  *    16    16  journal_id      random, made with the journal
  *    32     8  segment         as in the file's name; grows by 1
  *    40     8  created_ms
- *    48     8  previous_end    where the groups of the segment before end, whatever stands behind;
- * 0 in the first segment 56    16  previous_hash   header_hash of that segment's last group, 0 if
- * it had none 72     8  group           number of the first group 80     4  epoch           of the
- * writer 84   412  zeros 496    16  checksum        XXH3-128 of bytes 0..495
+ *    48     8  previous_end    where the groups of the segment before end, whatever stands
+ *                              behind them; 0 in the first segment
+ *    56    16  previous_hash   header_hash of that segment's last group, 0 if it had none
+ *    72     8  group           number of the first group
+ *    80     4  epoch           of the writer
+ *    84   412  zeros
+ *   496    16  checksum        XXH3-128 of bytes 0..495
  */
 struct weir_disk_segment {
     weir_le64 magic;
@@ -73,12 +76,17 @@ static_assert(sizeof(struct weir_disk_segment) == WEIR_DISK_BLOCK);
  *     8    16  journal_id
  *    24     8  segment
  *    32     8  position     of this header in the segment
- *    40     8  synced       bytes of the segment that were durable when this group was written; a
- * bad place below some group's `synced` is damage, above it a torn end 48     8  number       grows
- * by 1 from group to group of the journal 56    16  previous     header_hash of the group before, 0
- * for the first 72     4  length       of header, batches and table 76     4  count        of
- * batches 80     4  epoch 84     4  flags        1: written by an orderly close 88     8  zeros 96
- * 16  table_hash   XXH3-128 of the table 112    16  header_hash  XXH3-128 of bytes 0..111
+ *    40     8  synced       bytes of the segment that were durable when this was written: a bad
+ *                           place below a later group's `synced` is damage, else a torn end
+ *    48     8  number       grows by 1 from group to group of the journal
+ *    56    16  previous     header_hash of the group before, 0 for the first
+ *    72     4  length       of header, batches and table
+ *    76     4  count        of batches
+ *    80     4  epoch
+ *    84     4  flags        1: written by an orderly close
+ *    88     8  zeros
+ *    96    16  table_hash   XXH3-128 of the table
+ *   112    16  header_hash  XXH3-128 of bytes 0..111
  */
 struct weir_disk_group {
     weir_le64 magic;
@@ -197,8 +205,8 @@ struct weir_disk_state {
 static_assert(sizeof(struct weir_disk_state) == 64);
 
 #define WEIR_PRODUCER_RECENT 5
-/* A producer on that shard: its last batches, the latest first; their numbers are number, number -
- * 1 and so on.
+/* A producer on that shard and its last batches, the latest first; their numbers count down from
+ * `number`.
  *
  *   off  size
  *     0    16  id

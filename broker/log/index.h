@@ -5,12 +5,10 @@
  *                                                            │    (segments that are not sealed)
  *                                                            └──> entries in the segment's footer
  *
- *     segment ──> parts: one per shard that it has batches of (two, where batches were copied into
- * it)
+ *     segment ──> parts: one per shard that has batches in it, and one for copies of older ones
  *
  * A run has no hole, so that a hole between runs is what was lost. Batches copied forward make a
- * run of their own in the newer segment. Runs tell what is served; parts tell all that a segment
- * holds.
+ * run of their own in the newer segment. Runs tell what is served, parts all that a segment holds.
  *
  * Knows no files and no threads: the owner alone uses it. */
 #pragma once

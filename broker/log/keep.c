@@ -8,10 +8,10 @@
  *
  *   1. COPY: live batches are appended again as they are, and served from there once durable.
  *   2. STATE: each shard whose newest numbers or boundary stand in the segment gets a STATE batch;
- * and so does each whose boundary moved since it was last written, so that no older batch,
- * elsewhere still on disk, comes back after a restart.
+ *      so does each whose boundary moved since it was last written, so that no older batch that
+ *      is still on disk elsewhere comes back after a restart.
  *   3. SYNC: all that is durable. Where a shard's producers are only in this segment's footer, a
- * new segment is opened, so that the present one gets a footer with them.
+ *      new segment is opened, so that the present one gets a footer with them.
  *   4. TRIM: the file goes.
  *
  * A crash between any two of these leaves batches twice, never not at all; recovery serves one. A

@@ -1,10 +1,10 @@
 /* The log's life, its shards, and the way of a batch:
  *
  *   1. append: the batch gets the shard's next offset, a time that does not go back, and the hash
- * of the batch before; it is queued.
+ *      of the batch before; it is queued.
  *   2. The committer writes it with others (commit.c) and hands it back.
  *   3. finished: the index learns where it is, the tail cache keeps it, the observer hears of it,
- * its owner is called.
+ *      its owner is called.
  *
  * A shard has its numbers twice: as they are durable, and as they are with everything in flight.
  * When a group fails, all that is in flight fails with it, and the second go back to the first.

@@ -1,6 +1,6 @@
-/*     buckets ──> rows: | id, number, recent places | ...      linked twice: in their bucket,
- *                                                             and from the longest silent to the
- * last */
+/*     buckets ──> rows: | id, number, recent places | ...
+ *
+ * A row is linked twice: in its bucket, and from the longest silent to the latest. */
 #include "log/producers.h"
 #include "base/assert.h"
 #include <stdlib.h>

@@ -1,16 +1,15 @@
 /* Reading from the journal:
  *
  *   1. On the owner: find the run that has the offset, and note what the job needs of it.
- *   2. On a pool thread: find the entries (in the plan, or in the footer), read the stretch of file
- * in which they lie in large pieces, check each batch whole, slice them out of the pieces.
+ *   2. On a pool thread: find the entries (in the plan, or in the footer), read the stretch of
+ *      file in which they lie in large pieces, check each batch whole, slice them out.
  *   3. On the owner: hand them out.
  *
  * Batches of one shard lie between those of others. Neighbours less than SKIP_BYTES apart are read
  * in one piece with what is between them.
  *
  * What does not hold may be damage, or the segment moved away while we read: so the run is looked
- * up again, and only where it is still the same the place is called damaged and taken out of the
- * run.
+ * up again, and only where it is still the same the place is called damaged, and cut out of it.
  *
  * A footer whose entries do not hold does not cost the batches: they are found by a walk. */
 #include "base/assert.h"

@@ -2,11 +2,11 @@
  *
  *   1. Look at the first block and the footer of every segment file.
  *   2. Find the last segment that was in use. What stands behind it was only prepared.
- *   3. In the order of their numbers: take the footer of a sealed one, walk any other. A segment's
- * end is where the next one's header says; without a next one, where its groups end.
- *   4. Write the last group once more (and a header that is missing): it may be in the page cache
- * only, after a sync that failed or never came, and whoever reads it from us must find it after the
- * next crash too.
+ *   3. In the order of their numbers: take the footer of a sealed one, walk any other. It ends
+ *      where the next one's header says; without a next one, where its groups end.
+ *   4. Write the last group once more, and a header that is missing: it may be in the page cache
+ *      only, after a sync that failed or never came, and whoever reads it from us must find it
+ *      after the next crash too.
  *   5. Write an empty group with an epoch one higher; it also takes the place of a torn one.
  *
  * A place that does not hold is damage or a torn end (walk.h). Damage leaves a hole between the

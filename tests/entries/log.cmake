@@ -5,3 +5,5 @@ weir_test(unit log_keep SOURCES unit/log/test_keep.c unit/log/rig.c NEEDS log me
 weir_test(unit fsck SOURCES unit/fsck/test_fsck.c unit/log/rig.c NEEDS fsck log memfs TIMEOUT 600)
 weir_test(model log SOURCES model/test_log.c unit/log/rig.c NEEDS log fsck memfs TIMEOUT 600)
 weir_test(unit log_threads SOURCES unit/log/test_threads.c unit/log/rig.c NEEDS log memfs TIMEOUT 300)
+weir_fuzz(segment SOURCES fuzz/fuzz_segment.c NEEDS fsck log memfs)
+weir_test(golden log SOURCES golden/test_log.c unit/log/rig.c NEEDS log fsck memfs)

@@ -75,6 +75,8 @@ new_shard(struct shard *s)
     *s = (struct shard){.id = m.next_id++, .retention_ms = (1 + below(5)) * 60 * MINUTE};
     if (below(3) == 0)
         s->retention_ms = 100000 * MINUTE;
+    for (int p = 0; p < PRODUCERS; p++)
+        s->producer_next[p] = 1;
     OK(weir_log_shard_add(m.rig.log, 1, s->id, s->retention_ms, 0));
 }
 
@@ -187,8 +189,8 @@ renumber(void)
         struct shard *s = &m.shards[i];
         for (uint64_t p = 0; p < PRODUCERS; p++) {
             uint64_t number;
-            if (!weir_log_producer(m.rig.log, s->id, 100 + p, &number))
-                s->producer_next[p] = number + 1;
+            enum weir_status st = weir_log_producer(m.rig.log, s->id, 100 + p, &number);
+            s->producer_next[p] = st ? 1 : number + 1;
         }
     }
 }
