@@ -306,6 +306,34 @@ Test(protocol, refuses_a_damaged_batch)
     raw_close(r);
 }
 
+/* Calls whose answers are not fetched count as not done with: after some hundreds no more are
+ * taken, and all are answered once the client reads. */
+Test(protocol, bounds_calls)
+{
+    enum { CALLS = 2000 };
+    struct raw *r = raw_open(&broker);
+    Weir__ListStreams list = WEIR__LIST_STREAMS__INIT;
+    Weir__Request request = WEIR__REQUEST__INIT;
+    request.op_case = WEIR__REQUEST__OP_LIST_STREAMS;
+    request.list_streams = &list;
+    int64_t before = metric(WEIR_METRIC_CALLS);
+    r->deaf = true;
+    for (uint64_t i = 1; i <= CALLS; i++) {
+        struct weir_frame frame = {.kind = WEIR_FRAME_CALL, .number = i};
+        raw_send_message(r, &frame, &request.base);
+    }
+    broker_step(&broker);
+    int64_t taken = metric(WEIR_METRIC_CALLS) - before;
+    cr_expect(taken > 100 && taken < 600, "%ld", (long)taken);
+    r->deaf = false;
+    weir_conn_resume(r->conn);
+    broker_step(&broker);
+    for (uint64_t i = 1; i <= CALLS; i++)
+        raw_frame_free(raw_expect(r, WEIR_FRAME_REPLY));
+    cr_expect_not(r->closed);
+    raw_close(r);
+}
+
 /* A producer keeps its window. */
 Test(protocol, bounds_what_a_producer_has_in_flight)
 {
