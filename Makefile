@@ -57,7 +57,7 @@ test-asan:
 	@$(MAKE) --no-print-directory test PRESET=asan
 
 test-tsan:
-	@$(MAKE) --no-print-directory test PRESET=tsan CTEST_ARGS="-L threads"
+	@$(MAKE) --no-print-directory test PRESET=tsan CTEST_ARGS="-R 'threads|unit/transport|unit/client|unit/sys|system/daemon|system/libweir'"
 
 FUZZ_SECONDS ?= 60
 fuzz:
