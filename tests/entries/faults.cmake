@@ -9,8 +9,11 @@ set_target_properties(witness PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINAR
 
 function(weir_script folder file)
     cmake_parse_arguments(S "" "TIMEOUT" "LABELS;TESTS" ${ARGN})
-    if(NOT S_TIMEOUT)
-        set(S_TIMEOUT 300)
+    # Every wait inside has its own deadline. Rounds of crash tests may be many (WEIR_CRASH_ROUNDS).
+    if("crash" IN_LIST S_LABELS)
+        set(S_TIMEOUT 7200)
+    elseif(NOT S_TIMEOUT)
+        set(S_TIMEOUT 600)
     endif()
     foreach(test IN LISTS S_TESTS)
         add_test(NAME ${folder}/${test}
@@ -37,4 +40,5 @@ weir_script(fault test_disk LABELS crash TESTS power_cut flipped_bit torn_tail)
 weir_script(fault test_disk TESTS full_disk second_broker strange_directory)
 weir_script(fault test_peers TESTS stopped_subscriber vanished_subscribers hostile_bytes many_connections
     too_many_connections)
+weir_script(fault test_soak LABELS soak TESTS soak)
 weir_script(system test_s3 TESTS s3_equals_directory s3_faults s3_without_conditions s3_store_down s3_refused)

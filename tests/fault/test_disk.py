@@ -20,7 +20,7 @@ NO_LOG_FLUSH = 2
 
 def power_cut(place):
     "The file system stops like at a power cut, under load: what was acknowledged is there when power is back."
-    disk, remount = place.mount_image(192 << 20)
+    disk, remount = place.mount_image((128 + 16 * lib.rounds(3)) << 20)
     data = os.path.join(disk, "data")
     # The acknowledgements are written down elsewhere: they must outlive the disk.
     broker = place.broker(data=data, settings=["--segment-size=8MiB", "--prewrite=4MiB"])
