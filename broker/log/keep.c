@@ -266,14 +266,15 @@ ghost_note(struct weir_log *log, const struct weir_ghost *ghost)
     k->ghosts[k->ghost_count++] = *ghost;
 }
 
-/* Forgets those that have nothing on disk any more. */
+/* Forgets those that have nothing on disk any more. The segment of the last word may hold batches
+ * before it: its footer must say it. */
 static void
 ghosts_fade(struct weir_log *log)
 {
     struct weir_keep *k = &log->keep;
     uint32_t n = 0;
     for (uint32_t i = 0; i < k->ghost_count; i++)
-        if (log->index.segments[0]->number < k->ghosts[i].segment)
+        if (log->index.segments[0]->number <= k->ghosts[i].segment)
             k->ghosts[n++] = k->ghosts[i];
     k->ghost_count = n;
 }

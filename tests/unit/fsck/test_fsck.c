@@ -88,6 +88,42 @@ Test(fsck, finds_nothing_where_all_is_well)
     rig_fini(&r);
 }
 
+/* A dropped shard's last word may stand in the segment that has become the oldest, with batches of
+ * the shard before it. That segment's footer tells of it, also after the segments before are gone.
+ */
+Test(fsck, knows_a_dropped_shard_from_the_oldest_segment)
+{
+    struct rig r;
+    struct seen seen;
+    struct weir_fsck_totals totals;
+    rig_init(&r);
+    r.config.directory = "journal-0";
+    rig_open(&r);
+    OK(weir_log_shard_add(r.log, 1, 10, HOUR, 0));
+    OK(weir_log_shard_add(r.log, 1, 11, 0, 0));
+    OK(weir_log_shard_add(r.log, 1, 12, 0, 0));
+    for (uint64_t n = 0; n < 60; n++)
+        OK(rig_put(&r, 10, n, 1, 20000, NULL));
+    OK(rig_put(&r, 11, 0, 1, 5000, NULL));
+    OK(weir_log_shard_drop(r.log, 11));
+    rig_pass(&r, 2 * HOUR);
+    struct weir_log_stat stat;
+    weir_log_get_stat(r.log, &stat);
+    cr_assert_eq(stat.segments, 1u);
+    for (uint64_t n = 0; n < 80; n++)
+        OK(rig_put(&r, 12, n, 1, 20000, NULL));
+    rig_close(&r);
+    rig_open(&r);
+    OK(weir_log_shard_add(r.log, 1, 10, HOUR, 0));
+    OK(weir_log_shard_add(r.log, 1, 12, 0, 0));
+    weir_log_drop_undeclared(r.log);
+    rig_step(&r);
+    rig_close(&r);
+    enum weir_status st = verify(&r, &seen, &totals);
+    cr_expect(st == WEIR_OK, "%s", seen.reason);
+    rig_fini(&r);
+}
+
 /* Any changed bit is found. */
 Test(fsck, finds_a_changed_bit, .timeout = 240)
 {
