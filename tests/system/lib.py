@@ -242,7 +242,7 @@ class Place:
 
     def show_logs(self):
         for name in sorted(os.listdir(self.logs)):
-            text = tail_of(os.path.join(self.logs, name), 25)
+            text = tail_of(os.path.join(self.logs, name), 25)[-3000:]
             if text and not name.endswith(".quiet"):
                 print(f"---- {name}, the end\n{text}", end="")
 
