@@ -4,6 +4,9 @@
  *   NATS     JetStream, file store, push consumers without acks, a connection each; once at the
  *            rate of its own that all 16 follow, so that it works in its best range
  *
+ * The stream keeps its latest 128 MiB and is filled before the first round: as in a broker that has
+ * run for a while, segments that retention freed are written again.
+ *
  * CPU is the whole broker's (user and system), from the first record to the last delivery. */
 #include "bench/broker.h"
 #include "bench/load.h"
@@ -13,6 +16,7 @@
 
 #define RECORD ((size_t)1024)
 #define CONSUMERS 16
+#define KEEP ((uint64_t)128 << 20)
 
 struct turn {
     struct weir_series cpu_percent; /* of one core */
@@ -74,13 +78,14 @@ main(int argc, char **argv)
     weir_bench_begin(&b, "fanout", argc, argv, 5, 3, options, 2);
     if (b.smoke)
         rate = 2000;
-    weir_bench_broker_describe(NULL);
+    static const char *const flags[] = {"--segment-size=64MiB", "--prewrite=64MiB", NULL};
+    weir_bench_broker_describe(flags);
     printf("%.0f records/s of 1 KiB, linger %.0f ms\n", rate, linger_ms);
 
     struct weir_peer *peer = weir_peer_open(&b);
     struct weir_bench_broker broker;
-    weir_bench_broker_start(&b, "data", NULL, &broker);
-    weir_load_create_stream(broker.url, "bench", 1, (uint64_t)512 << 20);
+    weir_bench_broker_start(&b, "data", flags, &broker);
+    weir_load_create_stream(broker.url, "bench", 1, KEEP);
     struct weir_load_options load_options = {.url = broker.url,
                                              .stream = "bench",
                                              .record_bytes = RECORD,
@@ -89,8 +94,7 @@ main(int argc, char **argv)
                                              .uncompressed = true};
     struct weir_load load;
     weir_load_open(&load_options, &load);
-    weir_load_paced(&load, rate, b.seconds, NULL);
-    weir_load_flush(&load);
+    weir_load_fill(&load, b.smoke ? KEEP / 64 : 4 * KEEP);
 
     static struct turn one, all, peer_one, peer_all;
     for (unsigned round = 0; round < b.rounds; round++) {

@@ -28,7 +28,8 @@ main(int argc, char **argv)
     weir_bench_begin(&b, "ingest", argc, argv, 7, 2.5, options, 1);
     if (b.smoke)
         fill_mib = 4;
-    static const char *const flags[] = {"--segment-size=128MiB", "--prewrite=512MiB", "--group-size=4MiB", NULL};
+    static const char *const flags[] = {"--segment-size=128MiB", "--prewrite=512MiB",
+                                        "--group-size=4MiB", NULL};
     weir_bench_broker_describe(flags);
 
     struct weir_disk disk;

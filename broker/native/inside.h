@@ -63,6 +63,7 @@ struct weir_native {
     struct weir_service *service;
     struct weir_sys *sys;
     struct weir_loop *loop; /* control */
+    struct weir_loop *io;   /* serves the sockets; NULL where there are no threads */
     struct weir_metrics *metrics;
     struct weir_native_options options;
     char broker[64];

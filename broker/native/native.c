@@ -58,6 +58,17 @@ make_owners(struct weir_native *n)
 }
 
 static enum weir_status
+start_io(struct weir_native *n)
+{
+    if (!n->sys->threads)
+        return WEIR_OK;
+    enum weir_status st = weir_loop_new(n->sys->clock, "weir-io", &n->io);
+    if (!st)
+        st = weir_loop_start(n->io);
+    return st;
+}
+
+static enum weir_status
 listen_all(struct weir_native *n, const char *const *urls, struct weir_error *err)
 {
     struct weir_transport_options transport = {
@@ -66,7 +77,7 @@ listen_all(struct weir_native *n, const char *const *urls, struct weir_error *er
         .handshake_ms = n->options.hello_ms,
         .tls_certificate = n->options.tls_certificate,
         .tls_key = n->options.tls_key,
-        .loop = n->sys->threads ? NULL : n->loop,
+        .loop = n->io ? n->io : n->loop,
     };
     for (size_t i = 0; i < n->options.url_count; i++) {
         enum weir_status st = weir_listen(n->sys, urls[i], &transport, peer_accepted, n,
@@ -102,6 +113,11 @@ weir_native_open(struct weir_service *service, const struct weir_native_options 
     st = make_owners(n);
     if (st) {
         (void)!weir_fail(err, st, "no memory");
+        goto done;
+    }
+    st = start_io(n);
+    if (st) {
+        (void)!weir_fail(err, st, "cannot start a thread");
         goto done;
     }
     st = listen_all(n, options->urls, err);
@@ -210,6 +226,9 @@ weir_native_close(struct weir_native *n)
     stop_listening(n);
     if (n->owners)
         close_peers(n);
+    if (n->io)
+        weir_loop_stop(n->io);
+    weir_loop_free(n->io);
     for (uint32_t i = 0; n->owners && i < n->owner_count; i++) {
         WEIR_ASSERT(n->owners[i].channels.count == 0);
         weir_map_fini(&n->owners[i].channels);

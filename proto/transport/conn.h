@@ -44,6 +44,12 @@ enum weir_status weir_stream_dial(struct weir_sys *sys, const char *url,
                                   const struct weir_transport_options *options, weir_dialed dialed,
                                   void *arg, struct weir_error *err);
 
+/* For options->loop, which runs on a thread of its own: tcp, ipc and abstract. */
+enum weir_status weir_looped_listen(const char *url, const struct weir_transport_options *options,
+                                    weir_accepted accepted, void *arg, void **out, char *url_out,
+                                    struct weir_error *err);
+void weir_looped_listener_close(void *listener);
+
 enum weir_status weir_inproc_listen(const char *url, const struct weir_transport_options *options,
                                     weir_accepted accepted, void *arg, void **out,
                                     struct weir_error *err);

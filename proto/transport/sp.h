@@ -38,6 +38,12 @@ void weir_sp_fini(struct weir_sp *sp);
 /* One or two places, to be filled in order. Returns how many. */
 unsigned weir_sp_room(struct weir_sp *sp, struct weir_sp_room out[2]);
 void weir_sp_filled(struct weir_sp *sp, size_t len);
+/* Bytes of the message under way that have not come; 0 between messages. */
+static inline uint64_t
+weir_sp_missing(const struct weir_sp *sp)
+{
+    return sp->message ? sp->message_len - sp->message->len : 0;
+}
 /* Whether the peer has said that it is PAIR0: OK, AGAIN, INVALID. Before the first message. */
 enum weir_status weir_sp_greet(struct weir_sp *sp);
 /* A whole message, the caller's reference. AGAIN: more bytes are needed. INVALID: not PAIR0 or not

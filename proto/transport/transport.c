@@ -54,6 +54,9 @@ weir_listen(struct weir_sys *sys, const char *url, const struct weir_transport_o
     if (is_inproc) {
         l->close = weir_inproc_listener_close;
         st = weir_inproc_listen(url, options, accepted, arg, &l->of_kind, err);
+    } else if (options->loop && !weir_url_rest(url, "tls+tcp") && !strchr(url, '%')) {
+        l->close = weir_looped_listener_close;
+        st = weir_looped_listen(url, options, accepted, arg, &l->of_kind, real, err);
     } else {
         l->close = weir_stream_listener_close;
         st = weir_stream_listen(url, options, accepted, arg, &l->of_kind, real, err);

@@ -1,6 +1,6 @@
-/* Byte movers: connections that carry whole messages, over NNG streams that speak the SP wire form
- * of PAIR0 (tcp, ipc, abstract, tls+tcp), or inside the process (inproc). Any nng_pair0 socket is a
- * peer.
+/* Byte movers: connections that carry whole messages in the SP wire form of PAIR0, over NNG streams
+ * (tcp, ipc, abstract, tls+tcp) or a loop's own sockets, or inside the process (inproc). Any
+ * nng_pair0 socket is a peer.
  *
  *   tcp://127.0.0.1:7070   ipc:///run/weir.sock   abstract://name   tls+tcp://host:7071
  *   inproc://name
@@ -10,10 +10,10 @@
  * is no PAIR0, announces a length over the limit, or does not finish the handshake in time is
  * closed.
  *
- * Threads: callbacks come on a thread of the transport, or where the options name a loop (inproc
- * only) as a task of that loop; they must only hand over: take the buffer, post, return. on_message
- * and on_closed of a connection never overlap and are never called from inside send, resume or
- * close; `sent` may come beside them. send, resume, set_limit, close, ref and unref may be called
+ * Threads: callbacks come on a thread of the transport, or where the options name a loop on that
+ * loop; they must only hand over: take the buffer, post, return. on_message and on_closed of a
+ * connection never overlap and are never called from inside send, resume or close; `sent` may come
+ * beside them, and from inside a send. send, resume, set_limit, close, ref and unref may be called
  * from any thread and from callbacks.
  *
  * Life: who gets a connection from `accepted` or `dialed` holds one reference. on_closed comes
@@ -56,8 +56,10 @@ struct weir_transport_options {
     uint32_t handshake_ms; /* from connect to the peer's greeting, TLS included; 0: 5,000 */
     const char *tls_certificate, *tls_key, *tls_ca; /* PEM files, for tls+tcp */
     bool tls_insecure;                              /* client: do not check the server */
-    /* inproc: callbacks run as tasks of this loop, which outlives the listener and its connections.
-     * NULL: on a thread of the transport; for a dialer, where the listener's run. */
+    /* Callbacks run on this loop, which outlives the listener and its connections. inproc: as
+     * tasks. A listener on tcp, ipc or abstract: the loop, which has a thread, reads and writes the
+     * sockets itself. NULL: on a thread of the transport (NNG's, but for inproc); for an inproc
+     * dialer, where the listener's run. */
     struct weir_loop *loop;
 };
 

@@ -33,6 +33,7 @@ struct world {
     struct weir_sys sys;
     struct weir_transport_options options;
     struct weir_listener *listener;
+    struct weir_loop *loop; /* of the listener, where it has one */
     char url[WEIR_URL_BYTES_MAX];
     char directory[64];
     struct end client, server;
@@ -163,12 +164,20 @@ fresh_url(const char *scheme)
     return url;
 }
 
+/* "loop+SCHEME": on a loop of the listener's own. */
 static void
 world_listen(const char *scheme)
 {
     struct weir_error err = {0};
-    enum weir_status st = weir_listen(&world->sys, fresh_url(scheme), &world->options, on_accepted,
-                                      NULL, &world->listener, world->url, &err);
+    struct weir_transport_options options = world->options;
+    if (strncmp(scheme, "loop+", 5) == 0) {
+        scheme += 5;
+        OK(weir_loop_new(world->sys.clock, "io", &world->loop));
+        OK(weir_loop_start(world->loop));
+        options.loop = world->loop;
+    }
+    enum weir_status st = weir_listen(&world->sys, fresh_url(scheme), &options, on_accepted, NULL,
+                                      &world->listener, world->url, &err);
     cr_assert(eq(int, st, WEIR_OK), "%s", err.text);
 }
 
@@ -211,6 +220,9 @@ world_fini(void)
     weir_listener_close(world->listener);
     end_fini(&world->client);
     end_fini(&world->server);
+    if (world->loop)
+        weir_loop_stop(world->loop);
+    weir_loop_free(world->loop);
     char path[128];
     const char *const files[] = {"socket", "cert.pem", "key.pem"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

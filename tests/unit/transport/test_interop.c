@@ -133,6 +133,16 @@ Test(interop, serves_a_pair0_socket_over_ipc)
     serve_nng("ipc");
 }
 
+Test(interop, serves_a_pair0_socket_on_a_loop)
+{
+    serve_nng("loop+tcp");
+}
+
+Test(interop, serves_a_pair0_socket_on_a_loop_over_ipc)
+{
+    serve_nng("loop+ipc");
+}
+
 Test(interop, serves_a_pair0_socket_over_tls)
 {
     serve_nng("tls+tcp");

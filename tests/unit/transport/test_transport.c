@@ -4,7 +4,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-static const char *const schemes[] = {"tcp", "ipc", "abstract", "inproc"};
+static const char *const schemes[] = {"tcp",      "ipc",      "abstract",     "inproc",
+                                      "loop+tcp", "loop+ipc", "loop+abstract"};
+static const char *const kinds[] = {"tcp", "ipc", "loop+tcp", "loop+ipc"};
+#define KINDS (sizeof kinds / sizeof *kinds)
 #define FOR_EACH_SCHEME(scheme)                                      \
     for (size_t i_ = 0; i_ < sizeof schemes / sizeof *schemes; i_++) \
         for (const char *scheme = schemes[i_]; scheme; scheme = NULL)
@@ -238,6 +241,7 @@ Test(transport, refuses_addresses_that_are_in_use_or_none)
         world_listen(scheme);
         struct weir_listener *second = NULL;
         struct weir_error err = {0};
+        w.options.loop = w.loop;
         enum weir_status st =
             weir_listen(&w.sys, w.url, &w.options, on_accepted, NULL, &second, NULL, &err);
         cr_expect(eq(int, st, WEIR_BUSY), "%s", err.text);
@@ -246,14 +250,16 @@ Test(transport, refuses_addresses_that_are_in_use_or_none)
     }
     struct world w;
     world_init(&w);
+    world_listen("loop+tcp");
     const char *const bad[] = {
         "", "tcp", "tcp://", "http://127.0.0.1:1", "tcp:/x", "tcp://1.2.3.4:x", "ws://127.0.0.1:1"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    for (size_t i = 0; i < 2 * (sizeof bad / sizeof *bad); i++) {
         struct weir_listener *l;
         struct weir_error err = {0};
-        cr_expect(weir_listen(&w.sys, bad[i], &w.options, on_accepted, NULL, &l, NULL, &err) !=
+        w.options.loop = i % 2 ? w.loop : NULL;
+        cr_expect(weir_listen(&w.sys, bad[i / 2], &w.options, on_accepted, NULL, &l, NULL, &err) !=
                       WEIR_OK,
-                  "%s", bad[i]);
+                  "%s", bad[i / 2]);
         cr_expect(err.text[0] != 0);
     }
     world_fini();
@@ -264,7 +270,11 @@ Test(transport, names_its_peers)
 {
     static const struct {
         const char *scheme, *starts;
-    } cases[] = {{"tcp", "tcp 127.0.0.1:"}, {"ipc", "ipc pid "}, {"inproc", "inproc weir-test-"}};
+    } cases[] = {{"tcp", "tcp 127.0.0.1:"},
+                 {"ipc", "ipc pid "},
+                 {"inproc", "inproc weir-test-"},
+                 {"loop+tcp", "tcp 127.0.0.1:"},
+                 {"loop+ipc", "ipc pid "}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct world w;
         world_init(&w);
@@ -322,8 +332,7 @@ Test(transport, turns_away_what_is_no_pair0_peer)
         {"PAIR1", "\0SP\0\0\x11\0\0", 8},           {"REQ", "\0SP\0\0\x30\0\0", 8},
         {"a reserved byte", "\0SP\0\0\x10\0\1", 8}, {"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01", 8},
     };
-    const char *const kinds[] = {"tcp", "ipc"};
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < KINDS; k++) {
         struct world w;
         world_init(&w);
         world_listen(kinds[k]);
@@ -345,18 +354,20 @@ Test(transport, turns_away_what_is_no_pair0_peer)
 /* Who says nothing, or stops in the middle, is closed when its time is over. */
 Test(transport, turns_away_silent_peers)
 {
-    struct world w;
-    world_init(&w);
-    w.options.handshake_ms = 50;
-    world_listen("tcp");
-    int silent = raw_connect(), half = raw_connect();
-    cr_assert(send(half, "\0SP\0", 4, MSG_NOSIGNAL) == 4);
-    cr_expect(hangs_up(silent));
-    cr_expect(hangs_up(half));
-    close(silent);
-    close(half);
-    cr_expect(eq(sz, w.accepted, 0));
-    world_fini();
+    for (int k = 0; k < 2; k++) {
+        struct world w;
+        world_init(&w);
+        w.options.handshake_ms = 50;
+        world_listen(k ? "loop+tcp" : "tcp");
+        int silent = raw_connect(), half = raw_connect();
+        cr_assert(send(half, "\0SP\0", 4, MSG_NOSIGNAL) == 4);
+        cr_expect(hangs_up(silent));
+        cr_expect(hangs_up(half));
+        close(silent);
+        close(half);
+        cr_expect(eq(sz, w.accepted, 0));
+        world_fini();
+    }
 }
 
 /* A dial to a listener that never greets ends with TIMEOUT. */
@@ -381,62 +392,67 @@ Test(transport, dial_gives_up_on_a_silent_listener)
 /* Closing a listener ends the handshakes that it has begun. */
 Test(transport, closing_a_listener_ends_its_handshakes)
 {
-    struct world w;
-    world_init(&w);
-    world_listen("ipc");
-    int fd = raw_connect();
-    uint8_t greeting[8];
-    cr_assert(recv(fd, greeting, sizeof greeting, MSG_WAITALL) == 8);
-    weir_listener_close(w.listener);
-    w.listener = NULL;
-    cr_expect(hangs_up(fd));
-    close(fd);
-    world_fini();
+    for (int k = 0; k < 2; k++) {
+        struct world w;
+        world_init(&w);
+        world_listen(k ? "loop+ipc" : "ipc");
+        int fd = raw_connect();
+        uint8_t greeting[8];
+        cr_assert(recv(fd, greeting, sizeof greeting, MSG_WAITALL) == 8);
+        weir_listener_close(w.listener);
+        w.listener = NULL;
+        cr_expect(hangs_up(fd));
+        close(fd);
+        world_fini();
+    }
 }
 
 /* Over ipc a message that does not begin with 01 ends the connection. */
 Test(transport, refuses_other_kinds_of_ipc_messages)
 {
-    struct world w;
-    world_init(&w);
-    world_listen("ipc");
-    int fd = raw_connect();
-    cr_assert(send(fd, "\0SP\0\0\x10\0\0\2\0\0\0\0\0\0\0\1x", 18, MSG_NOSIGNAL) == 18);
-    cr_expect(hangs_up(fd));
-    close(fd);
-    WAIT_UNTIL(w.server.closed);
-    cr_expect(eq(int, w.server.why, WEIR_INVALID));
-    world_fini();
+    for (int k = 0; k < 2; k++) {
+        struct world w;
+        world_init(&w);
+        world_listen(k ? "loop+ipc" : "ipc");
+        int fd = raw_connect();
+        cr_assert(send(fd, "\0SP\0\0\x10\0\0\2\0\0\0\0\0\0\0\1x", 18, MSG_NOSIGNAL) == 18);
+        cr_expect(hangs_up(fd));
+        close(fd);
+        WAIT_UNTIL(w.server.closed);
+        cr_expect(eq(int, w.server.why, WEIR_INVALID));
+        world_fini();
+    }
 }
 
 /* A claim of many bytes takes no memory before they come. */
 Test(transport, a_claim_takes_no_memory)
 {
-    struct world w;
-    world_init(&w);
-    world_listen("tcp");
-    int fd[64];
-    for (int i = 0; i < 64; i++) {
-        fd[i] = raw_connect();
-        cr_assert(send(fd[i], "\0SP\0\0\x10\0\0\0\0\0\0\1\0\0\0some", 20, MSG_NOSIGNAL) == 20);
+    for (int k = 0; k < 2; k++) {
+        struct world w;
+        world_init(&w);
+        world_listen(k ? "loop+tcp" : "tcp");
+        int fd[64];
+        for (int i = 0; i < 64; i++) {
+            fd[i] = raw_connect();
+            cr_assert(send(fd[i], "\0SP\0\0\x10\0\0\0\0\0\0\1\0\0\0some", 20, MSG_NOSIGNAL) == 20);
+        }
+        WAIT_UNTIL(w.accepted == 64);
+        size_t live, pooled;
+        weir_buf_usage(&live, &pooled);
+        cr_expect(live <= 64 * (size_t)600 * 1024, "%zu bytes for 64 claims of 16 MiB", live);
+        for (int i = 0; i < 64; i++)
+            close(fd[i]);
+        WAIT_UNTIL(w.ended == 64);
+        w.server.after_closed = 0; /* 64 connections share this end */
+        world_fini();
     }
-    WAIT_UNTIL(w.accepted == 64);
-    size_t live, pooled;
-    weir_buf_usage(&live, &pooled);
-    cr_expect(live <= 64 * (size_t)600 * 1024, "%zu bytes for 64 claims of 16 MiB", live);
-    for (int i = 0; i < 64; i++)
-        close(fd[i]);
-    WAIT_UNTIL(w.ended == 64);
-    w.server.after_closed = 0; /* 64 connections share this end */
-    world_fini();
 }
 
 /* Ten thousand peers that come and go, at every stage of the handshake, leave nothing behind. */
 Test(transport, survives_churn, .timeout = 300)
 {
     enum { MANY = 10000 };
-    const char *const kinds[] = {"ipc", "tcp"};
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < KINDS; k++) {
         struct world w;
         world_init(&w);
         world_listen(kinds[k]);
