@@ -32,7 +32,8 @@ enum {
     RETRY_BASE_US = 20 * 1000,
     RETRY_LIMIT_US = 2 * 1000 * 1000,
     STRIKES_MAX = 5, /* misfits at one position; then the subscription ends with DAMAGED */
-    SCRATCHES = 8,
+    SCRATCHES = 128, /* kept for reuse: a frame may hold many small batches of large records */
+    SCRATCH_BYTES_MAX = 16 * 1024 * 1024,
     LATER_RETRY_US = 200 * 1000,
     REFRESH_RETRY_US = 500 * 1000,
     CLOSE_WAIT_MS = 5000, /* for checkpoints that are under way */
@@ -132,6 +133,7 @@ struct weir_subscription {
     int fd;
     struct weir_scratch scratches[SCRATCHES];
     uint32_t scratch_count;
+    uint64_t scratch_bytes;
 };
 
 static void pump(struct cursor *cursor);
@@ -240,6 +242,7 @@ next_batch(struct event *e)
         pthread_mutex_lock(&s->mtx);
         if (s->scratch_count)
             *scratch = s->scratches[--s->scratch_count];
+        s->scratch_bytes -= scratch->capacity;
         pthread_mutex_unlock(&s->mtx);
     }
     return weir_batch_reader_init(&e->reader, batch, scratch) == WEIR_OK;
@@ -311,8 +314,12 @@ event_destroy(struct event *e)
     struct weir_subscription *s = e->sub;
     pthread_mutex_lock(&s->mtx);
     give_back(e);
-    while (e->scratch_count && s->scratch_count < SCRATCHES)
-        s->scratches[s->scratch_count++] = e->scratches[--e->scratch_count];
+    while (e->scratch_count && s->scratch_count < SCRATCHES &&
+           s->scratch_bytes < SCRATCH_BYTES_MAX) {
+        struct weir_scratch scratch = e->scratches[--e->scratch_count];
+        s->scratch_bytes += scratch.capacity;
+        s->scratches[s->scratch_count++] = scratch;
+    }
     pthread_mutex_unlock(&s->mtx);
     while (e->scratch_count)
         weir_scratch_fini(&e->scratches[--e->scratch_count]);
