@@ -29,11 +29,6 @@ struct weir_journal_caps {
     bool fences;        /* refuses an older epoch by itself */
 };
 
-struct weir_segment_stat {
-    uint64_t segment;
-    uint64_t bytes; /* of the whole, with what was prepared ahead */
-};
-
 struct weir_journal_ops {
     void (*caps)(struct weir_journal *j, struct weir_journal_caps *out);
     /* From now on only appends of `epoch` are taken; OK means no older one can land any more. */
@@ -41,8 +36,9 @@ struct weir_journal_ops {
     /* Calls `each` for all segments that may hold data, in the order of their numbers; a status
      * other than OK ends it and is returned. */
     enum weir_status (*list)(struct weir_journal *j,
-                             enum weir_status (*each)(void *arg, const struct weir_segment_stat *s),
-                             void *arg);
+                             enum weir_status (*each)(void *arg, uint64_t segment), void *arg);
+    /* Bytes of the whole segment, with what was prepared ahead. NOT_FOUND. */
+    enum weir_status (*size)(struct weir_journal *j, uint64_t segment, uint64_t *bytes_out);
     /* The next append comes at `at`, into a segment that exists. Segments behind it hold nothing.
      */
     enum weir_status (*resume)(struct weir_journal *j, struct weir_position at);
@@ -66,6 +62,13 @@ struct weir_journal_ops {
                              const struct iovec *iov, int count);
     /* Removes (or recycles) a whole segment; the caller recorded the boundary before. */
     enum weir_status (*trim)(struct weir_journal *j, uint64_t segment);
+    /* Notes: one row of bytes beside the segments, that the log may need at its next start. Not
+     * synced: after a crash an end of it may be missing or wrong, or all of it. note() adds to its
+     * end; notes_read() gives all of it (*bytes_out is the caller's; NOT_FOUND); notes_replace()
+     * makes it anew. One call at a time, also beside all others. */
+    enum weir_status (*note)(struct weir_journal *j, const struct iovec *iov, int count);
+    enum weir_status (*notes_read)(struct weir_journal *j, uint8_t **bytes_out, size_t *len_out);
+    enum weir_status (*notes_replace)(struct weir_journal *j, const struct iovec *iov, int count);
     /* A piece of the work that is better done ahead of the writer. OK: there may be more; END: not
      * at present. NULL where there is none. One call at a time. */
     enum weir_status (*prepare)(struct weir_journal *j);

@@ -3,6 +3,7 @@
  *     00000007.seg   written by the committer, zeros ahead of it
  *     00000008.seg   prepared: zeros, or old contents of a recycled file
  *     00000003.spare trimmed, waits to be a prepared one
+ *     footers        the log's notes
  *
  * Pages that were written before cost half as much to sync as fresh ones, so a filler (prepare())
  * runs ahead of the committer: it extends the file in use, then makes the next ones. It starts
@@ -79,6 +80,8 @@ struct local {
     /* the filler's */
     struct weir_file *fill_file;
     uint64_t fill_file_segment, fill_file_made;
+
+    uint64_t notes_bytes; /* whoever writes notes */
 };
 
 static struct local *
@@ -279,19 +282,20 @@ numbers_of(struct local *l, struct listing *list)
 }
 
 static enum weir_status
-local_list(struct weir_journal *j,
-           enum weir_status (*each)(void *arg, const struct weir_segment_stat *s), void *arg)
+local_list(struct weir_journal *j, enum weir_status (*each)(void *arg, uint64_t segment), void *arg)
 {
     struct listing list = {.l = local_of(j)};
     enum weir_status st = numbers_of(list.l, &list);
-    for (size_t i = 0; i < list.count && !st; i++) {
-        struct weir_segment_stat stat = {.segment = list.numbers[i]};
-        st = segment_size(list.l, stat.segment, &stat.bytes);
-        if (!st)
-            st = each(arg, &stat);
-    }
+    for (size_t i = 0; i < list.count && !st; i++)
+        st = each(arg, list.numbers[i]);
     free(list.numbers);
     return st;
+}
+
+static enum weir_status
+local_size(struct weir_journal *j, uint64_t segment, uint64_t *bytes_out)
+{
+    return segment_size(local_of(j), segment, bytes_out);
 }
 
 /* ---- the writer ---- */
@@ -570,6 +574,92 @@ local_trim(struct weir_journal *j, uint64_t segment)
     return st;
 }
 
+/* ---- notes ---- */
+
+static void
+notes_path(const struct local *l, const char *ending, char out[PATH_MAX_BYTES])
+{
+    snprintf(out, PATH_MAX_BYTES, "%s/footers%s", l->directory, ending);
+}
+
+static enum weir_status
+local_notes_read(struct weir_journal *j, uint8_t **bytes_out, size_t *len_out)
+{
+    struct local *l = local_of(j);
+    struct weir_file *file = NULL;
+    uint8_t *bytes = NULL;
+    uint64_t size = 0;
+    char path[PATH_MAX_BYTES];
+    notes_path(l, "", path);
+    enum weir_status st = weir_fs_open(l->fs, path, WEIR_OPEN_READ, &file);
+    if (!st)
+        st = weir_file_size(file, &size);
+    if (st)
+        goto done;
+    bytes = size < SIZE_MAX / 2 ? malloc(size + 1) : NULL;
+    if (!bytes)
+        st = WEIR_NO_MEMORY;
+    if (!st)
+        st = weir_file_pread_all(file, bytes, size, 0);
+    if (st)
+        goto done;
+    l->notes_bytes = size;
+    *bytes_out = bytes;
+    *len_out = size;
+    bytes = NULL;
+done:
+    weir_file_close(file);
+    free(bytes);
+    return st;
+}
+
+static uint64_t
+iov_bytes(const struct iovec *iov, int count)
+{
+    uint64_t len = 0;
+    for (int i = 0; i < count; i++)
+        len += iov[i].iov_len;
+    return len;
+}
+
+static enum weir_status
+local_note(struct weir_journal *j, const struct iovec *iov, int count)
+{
+    struct local *l = local_of(j);
+    struct weir_file *file;
+    char path[PATH_MAX_BYTES];
+    notes_path(l, "", path);
+    enum weir_status st = weir_fs_open(l->fs, path, WEIR_OPEN_WRITE | WEIR_OPEN_CREATE, &file);
+    if (st)
+        return st;
+    st = weir_file_pwritev(file, iov, count, l->notes_bytes);
+    if (!st)
+        l->notes_bytes += iov_bytes(iov, count);
+    weir_file_close(file);
+    return st;
+}
+
+static enum weir_status
+local_notes_replace(struct weir_journal *j, const struct iovec *iov, int count)
+{
+    struct local *l = local_of(j);
+    struct weir_file *file;
+    char path[PATH_MAX_BYTES], other[PATH_MAX_BYTES];
+    notes_path(l, "", path);
+    notes_path(l, ".new", other);
+    enum weir_status st =
+        weir_fs_open(l->fs, other, WEIR_OPEN_WRITE | WEIR_OPEN_CREATE | WEIR_OPEN_TRUNCATE, &file);
+    if (st)
+        return st;
+    st = weir_file_pwritev(file, iov, count, 0);
+    weir_file_close(file);
+    if (!st)
+        st = weir_fs_rename(l->fs, other, path);
+    if (!st)
+        l->notes_bytes = iov_bytes(iov, count);
+    return st;
+}
+
 /* ---- the filler ---- */
 
 static uint64_t
@@ -740,6 +830,10 @@ static const struct weir_journal_ops local_ops = {
     .caps = local_caps,
     .fence = local_fence,
     .list = local_list,
+    .size = local_size,
+    .note = local_note,
+    .notes_read = local_notes_read,
+    .notes_replace = local_notes_replace,
     .resume = local_resume,
     .roll = local_roll,
     .append = local_append,

@@ -1,6 +1,7 @@
 /* Opening a journal:
  *
- *   1. Look at the first block and the footer of every segment file.
+ *   1. Look at the first block and the footer of every segment; of most sealed ones the journal's
+ *      notes have the footer.
  *   2. Find the last segment that was in use. What stands behind it was only prepared.
  *   3. In the order of their numbers: take the footer of a sealed one, walk any other. It ends
  *      where the next one's header says; without a next one, where its groups end.
@@ -29,12 +30,22 @@ struct found {
     uint8_t *directory_bytes;
 };
 
+/* A sealed segment's footer as the journal's notes have it. */
+struct noted {
+    struct weir_trailer_info trailer;
+    const uint8_t *directory;
+};
+
 struct recovery {
     struct weir_log *log;
     struct weir_log_report *report;
     struct weir_error *err;
     struct found *found;
     size_t count, capacity;
+    uint8_t *notes;
+    struct noted *noted; /* in the order of their numbers */
+    size_t noted_count, noted_used;
+    bool notes_torn;
     bool id_known;
     weir_u128 id;
     uint32_t epoch;
@@ -95,14 +106,99 @@ look_at_header(struct recovery *r, struct found *f)
                          : WEIR_OK;
 }
 
+static int
+noted_order(const void *a, const void *b)
+{
+    const struct noted *x = a, *y = b;
+    return x->trailer.segment < y->trailer.segment ? -1 : x->trailer.segment > y->trailer.segment;
+}
+
+/* Notes spare us opening every file. They are a copy: what is missing or does not hold is looked up
+ * in the segment itself. */
+static void
+read_notes(struct recovery *r)
+{
+    struct weir_journal *j = r->log->journal;
+    size_t len = 0, at = 0, capacity = 0;
+    if (j->ops->notes_read(j, &r->notes, &len))
+        return;
+    while (len - at >= WEIR_DISK_BLOCK) {
+        struct noted n;
+        if (weir_trailer_decode(weir_bytes(r->notes + at, WEIR_DISK_BLOCK), UINT64_MAX,
+                                &n.trailer) ||
+            n.trailer.directory_size > len - at - WEIR_DISK_BLOCK)
+            break;
+        n.directory = r->notes + at + WEIR_DISK_BLOCK;
+        if (r->noted_count == capacity) {
+            capacity = capacity ? 2 * capacity : 256;
+            struct noted *grown = realloc(r->noted, capacity * sizeof *grown);
+            if (!grown)
+                return;
+            r->noted = grown;
+        }
+        r->noted[r->noted_count++] = n;
+        at += WEIR_DISK_BLOCK + n.trailer.directory_size;
+    }
+    r->notes_torn = at != len;
+    if (r->noted_count)
+        qsort(r->noted, r->noted_count, sizeof *r->noted, noted_order);
+}
+
+static bool
+take_note(struct recovery *r, struct found *f)
+{
+    struct noted key = {.trailer.segment = f->number};
+    const struct noted *n =
+        r->noted_count ? bsearch(&key, r->noted, r->noted_count, sizeof *r->noted, noted_order)
+                       : NULL;
+    if (!n || weir_directory_decode(
+                  &n->trailer, weir_bytes(n->directory, n->trailer.directory_size), &f->directory))
+        return false;
+    f->trailer = n->trailer;
+    f->bytes = n->trailer.directory + n->trailer.directory_size + WEIR_DISK_BLOCK;
+    r->noted_used++;
+    return true;
+}
+
+/* Notes that are torn, or mostly of segments that are gone, or of too few, are made anew. */
+static void
+renew_notes(struct recovery *r)
+{
+    size_t sealed = 0;
+    for (size_t i = 0; i < r->count; i++)
+        sealed += r->found[i].sealed;
+    if (!r->notes_torn && r->noted_count - r->noted_used <= sealed + 16 &&
+        sealed - r->noted_used < 16)
+        return;
+    struct weir_disk_trailer *trailers = malloc((sealed + 1) * sizeof *trailers);
+    struct iovec *iov = malloc((2 * sealed + 1) * sizeof *iov);
+    int n = 0;
+    for (size_t i = 0; trailers && iov && i < r->count; i++) {
+        const struct found *f = &r->found[i];
+        if (!f->sealed)
+            continue;
+        weir_trailer_encode(&f->trailer, &trailers[n / 2]);
+        iov[n] = (struct iovec){&trailers[n / 2], sizeof *trailers};
+        iov[n + 1] =
+            (struct iovec){(void *)(uintptr_t)f->directory.chunks, f->trailer.directory_size};
+        n += 2;
+    }
+    struct weir_journal *j = r->log->journal;
+    if (trailers && iov)
+        (void)!j->ops->notes_replace(j, iov, n);
+    free(trailers);
+    free(iov);
+}
+
 static enum weir_status
-look_at(void *arg, const struct weir_segment_stat *stat)
+look_at(void *arg, uint64_t segment)
 {
     struct recovery *r = arg;
+    struct weir_journal *j = r->log->journal;
     char name[300];
-    if (stat->segment > UINT32_MAX - 16)
+    if (segment > UINT32_MAX - 16)
         return weir_fail(r->err, WEIR_INVALID, "'%s' has a number beyond all limits",
-                         place(r, stat->segment, name));
+                         place(r, segment, name));
     if (r->count == r->capacity) {
         size_t capacity = r->capacity ? 2 * r->capacity : 64;
         struct found *grown = realloc(r->found, capacity * sizeof *grown);
@@ -112,10 +208,15 @@ look_at(void *arg, const struct weir_segment_stat *stat)
         r->capacity = capacity;
     }
     struct found *f = &r->found[r->count++];
-    *f = (struct found){.number = stat->segment, .bytes = stat->bytes};
+    *f = (struct found){.number = segment};
+    f->sealed = take_note(r, f);
+    if (f->sealed)
+        return check_identity(r, f->number, f->trailer.journal, f->trailer.journal_id);
 
-    enum weir_status st = weir_seal_load(r->log->journal, f->number, f->bytes, &f->trailer,
-                                         &f->directory, &f->directory_bytes);
+    enum weir_status st = j->ops->size(j, segment, &f->bytes);
+    if (!st)
+        st =
+            weir_seal_load(j, f->number, f->bytes, &f->trailer, &f->directory, &f->directory_bytes);
     if (st == WEIR_UNSUPPORTED)
         return weir_fail(r->err, WEIR_INVALID, "'%s' was written by a newer version",
                          place(r, f->number, name));
@@ -606,6 +707,7 @@ weir_log_recover(struct weir_log *log, struct weir_log_report *report, struct we
     struct recovery r = {.log = log, .report = report, .err = err};
     struct weir_journal *j = log->journal;
     uint64_t last_position = 0;
+    read_notes(&r);
     enum weir_status st = j->ops->list(j, look_at, &r);
     if (!st)
         st = find_last(&r);
@@ -643,9 +745,13 @@ weir_log_recover(struct weir_log *log, struct weir_log_report *report, struct we
     report->shards = log->index.shards.count;
     if (!st && r.last_damage[0])
         (void)!weir_fail(err, WEIR_OK, "damage in %s", r.last_damage);
+    if (!st)
+        renew_notes(&r);
 done:
     for (size_t i = 0; i < r.count; i++)
         free(r.found[i].directory_bytes);
     free(r.found);
+    free(r.noted);
+    free(r.notes);
     return st;
 }

@@ -436,6 +436,9 @@ Test(crash, a_flipped_bit_anywhere_in_a_sealed_segment, .timeout = 240)
         snprintf(what, sizeof what, "bit at byte %" PRIu64 " of %" PRIu64, at, end);
         struct weir_memfs *original = lend(&r);
         OK(weir_memfs_flip(r.disk, path, at, (uint8_t)(1u << n % 8)));
+        /* With the notes of its footer, and without. */
+        if (n % 2)
+            OK(weir_fs_remove(weir_memfs_fs(r.disk), "journal/footers"));
         rig_open(&r);
         add_shards(&r);
         uint32_t lost = 0;
@@ -449,6 +452,37 @@ Test(crash, a_flipped_bit_anywhere_in_a_sealed_segment, .timeout = 240)
         struct weir_log_stat stat;
         weir_log_get_stat(r.log, &stat);
         cr_assert(lost == 0 || r.report.damaged_count + stat.damaged > 0, "%s", what);
+        give_back(&r, original);
+    }
+    rig_fini(&r);
+}
+
+/* The notes of the footers are a copy: whatever becomes of them, nothing is lost. */
+Test(crash, notes_can_be_damaged_or_gone)
+{
+    struct rig r;
+    uint64_t size;
+    books_init();
+    rig_init(&r);
+    rig_open(&r);
+    add_shards(&r);
+    put_all(&r, 60, 30000);
+    rig_close(&r);
+    OK(weir_memfs_size(r.disk, "journal/footers", &size));
+    for (uint64_t at = 0; at <= size; at += at < 1024 ? 7 : 61) {
+        char what[64];
+        struct weir_memfs *original = lend(&r);
+        snprintf(what, sizeof what, "notes spoilt at byte %" PRIu64, at);
+        if (at % 2 == 0 || at == size)
+            OK(weir_memfs_truncate(r.disk, "journal/footers", at));
+        else
+            OK(weir_memfs_flip(r.disk, "journal/footers", at, 0x20));
+        rig_open(&r);
+        cr_assert(r.report.damaged_count == 0, "%s", what);
+        check_all(&r, what);
+        rig_close(&r);
+        rig_open(&r);
+        check_all(&r, what);
         give_back(&r, original);
     }
     rig_fini(&r);
