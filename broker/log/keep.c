@@ -620,8 +620,8 @@ synced(struct weir_log_barrier *b)
     log->keep.barrier_queued = false;
     if (log->closing)
         return;
-    /* A failure in between undid nothing that was durable, but tells nothing either. */
-    if (log->refused)
+    /* With INTERVAL what was written before it may not be durable then. */
+    if (b->marker.st || log->refused)
         log->keep.failed = true;
     keep_next(log);
 }

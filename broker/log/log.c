@@ -436,6 +436,7 @@ fail_all(struct weir_log *log, struct weir_list *items, enum weir_status st)
         struct weir_append *a = item_of(node);
         if (a->kind == WEIR_ITEM_BARRIER || a->kind == WEIR_ITEM_ROLL) {
             struct weir_log_barrier *b = WEIR_CONTAINER(a, struct weir_log_barrier, marker);
+            a->st = a->st ? a->st : st;
             b->done(b);
             continue;
         }

@@ -681,8 +681,13 @@ go_on(struct recovery *r, uint64_t last_position)
     if (!st && g && g->state == WEIR_SEGMENT_OPEN && last_position)
         st = write_again(r, g, last_position);
     if (!st && (!g || g->state == WEIR_SEGMENT_SEALED)) {
-        /* A new journal; or the one behind the last sealed one is gone. */
+        /* A new journal; or the one behind the last sealed one is gone, and what was in it. */
         c->segment = g ? g->number : 0;
+        if (g) {
+            r->report->damaged_count++;
+            snprintf(r->last_damage, sizeof r->last_damage, "'%.120s': it is missing",
+                     place(r, g->number + 1, name));
+        }
         st = weir_commit_open_next(c);
         struct weir_list events;
         weir_list_init(&events);

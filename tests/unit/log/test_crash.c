@@ -556,6 +556,28 @@ Test(crash, a_lost_segment_is_a_gap)
     rig_fini(&r);
 }
 
+/* The segment in use is gone, behind a sealed one: that is told, and its number is not used again
+ * for something else than going on. */
+Test(crash, a_lost_last_segment_is_told)
+{
+    struct rig r;
+    char path[64];
+    books_init();
+    rig_init(&r);
+    rig_open(&r);
+    add_shards(&r);
+    put_all(&r, 15, 30000);
+    rig_close(&r);
+    OK(weir_fs_remove(weir_memfs_fs(r.disk), rig_segment(2, path)));
+    rig_open(&r);
+    cr_expect(r.report.damaged_count == 1);
+    cr_expect(strstr(r.err.text, "missing"), "%s", r.err.text);
+    add_shards(&r);
+    for (int i = 0; i < 3; i++)
+        rig_check_damaged(&r, &books[i], "without the last segment");
+    rig_fini(&r);
+}
+
 /* Files that are no segments are not written over. */
 Test(crash, refuses_files_that_are_none_of_ours)
 {
