@@ -160,7 +160,8 @@ salvage_by_table(struct weir_walk *w, const struct weir_group_info *g, struct we
 
 /* Header or table are gone: one batch behind the other, as far as their own headers hold. */
 static enum weir_status
-salvage_in_line(struct weir_walk *w, uint64_t pos, struct weir_bytes group, const char *reason)
+salvage_in_line(struct weir_walk *w, uint64_t pos, struct weir_bytes group, uint64_t bad_bytes,
+                const char *reason)
 {
     size_t at = sizeof(struct weir_disk_group);
     enum weir_status st = WEIR_OK;
@@ -187,7 +188,7 @@ salvage_in_line(struct weir_walk *w, uint64_t pos, struct weir_bytes group, cons
     if (st)
         return st;
     return report_bad(
-        w, &(struct weir_walk_bad){.position = pos, .bytes = group.len, .reason = reason});
+        w, &(struct weir_walk_bad){.position = pos, .bytes = bad_bytes, .reason = reason});
 }
 
 /* The first group at or behind `from` whose header holds; *proof: one that shows `bad` was durable.
@@ -252,10 +253,10 @@ handle_bad(struct weir_walk *w, uint64_t pos, const struct weir_group_info *g, u
     if (g && weir_group_table_holds(g, bytes))
         st = salvage_by_table(w, g, bytes);
     else if (g && bytes.len >= weir_group_table(g))
-        st = salvage_in_line(w, pos, weir_bytes(bytes.data, weir_group_table(g)),
+        st = salvage_in_line(w, pos, weir_bytes(bytes.data, weir_group_table(g)), g->length,
                              "group table does not match its hash");
     else
-        st = salvage_in_line(w, pos, bytes, "group header does not hold");
+        st = salvage_in_line(w, pos, bytes, bytes.len, "group header does not hold");
     if (st)
         return st;
     if (g)
