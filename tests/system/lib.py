@@ -72,7 +72,7 @@ def wait_until(what, condition, deadline=DEADLINE):
 
 def rounds(few):
     """How often a test with a random moment tries; $WEIR_CRASH_ROUNDS for more."""
-    return int(os.environ.get("WEIR_CRASH_ROUNDS") or few)
+    return int(os.environ.get("WEIR_CRASH_ROUNDS") or (few if not SANITIZED else (few + 1) // 2))
 
 
 def tail_of(path, count=40):
