@@ -157,6 +157,39 @@ report(struct args *a, const struct weir_exporter_numbers *n, uint64_t ms)
     }
 }
 
+static void
+count_shard(void *arg, uint32_t shard, uint64_t offset, bool ended)
+{
+    (void)shard;
+    (void)offset;
+    (void)ended;
+    ++*(unsigned *)arg;
+}
+
+static void
+count_set(void *arg, const struct weir_checkpoint_info *c)
+{
+    *(unsigned *)arg += c->set;
+}
+
+/* A target that knows nothing of this export, and a broker that does: it goes on at the
+ * checkpoints, which somebody who names a new target may not expect. */
+static void
+say_where_it_begins(struct args *a, const struct weir_export_run *run)
+{
+    unsigned known = 0, set = 0;
+    weir_exporter_each(run->exporter, count_shard, &known);
+    if (known || a->quiet ||
+        weir_get_checkpoints(run->client, run->stream, run->consumer, count_set, &set, NULL) ||
+        !set)
+        return;
+    complain(
+        a,
+        "the target has no state of export '%s', the broker has its checkpoints: going on there "
+        "('weir checkpoint reset %s %s' or another --name begins anew)",
+        run->consumer, run->stream, run->consumer);
+}
+
 static enum weir_exit
 export_to(struct args *a, struct weir_client *client, struct weir_exporter_options *o,
           const char *name, const struct weir_from *from)
@@ -182,8 +215,10 @@ export_to(struct args *a, struct weir_client *client, struct weir_exporter_optio
     };
     progress_begin(&x.progress, a);
     enum weir_status st = weir_export_open(&run, o, &err);
-    if (!st)
+    if (!st) {
+        say_where_it_begins(a, &run);
         st = weir_export_run(&run, &err);
+    }
     progress_end(&x.progress);
     if (!run.exporter)
         return failed(a, &err);

@@ -58,7 +58,8 @@ run_list(struct args *a)
 const struct option options_create[] = {
     {"shards", NUMBER, "N", "1", "shards to begin with, 1 to 10000"},
     {"retention", DURATION, "TIME", "24h", "how long records are kept, 1h to 3650d"},
-    {"retention-size", SIZE, "SIZE", "no limit", "how many bytes each shard keeps at most"},
+    {"retention-size", SIZE, "SIZE", "no limit",
+     "how many bytes each shard keeps; whole batches, so up to one more"},
     {"record-max", SIZE, "SIZE", "1MiB", "largest record, data and key, to 10MiB"},
     {"if-missing", FLAG, NULL, NULL, "a stream that is there already is not an error"},
     {0},
@@ -190,7 +191,8 @@ run_delete(struct args *a)
 }
 
 const struct option options_retention[] = {
-    {"size", SIZE, "SIZE", NULL, "bytes each shard keeps at most; 0 removes the limit"},
+    {"size", SIZE, "SIZE", NULL,
+     "bytes each shard keeps (up to a batch more); 0 removes the limit"},
     {0},
 };
 
