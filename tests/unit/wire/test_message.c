@@ -8,13 +8,16 @@
 /* A message built by hand, field by field. */
 struct raw {
     uint8_t *data;
-    size_t len;
+    size_t len, capacity;
 };
 
 static void
 put_bytes(struct raw *r, const void *data, size_t len)
 {
-    r->data = realloc(r->data, r->len + len + 1);
+    if (r->len + len + 1 > r->capacity) {
+        r->capacity = 2 * (r->len + len + 1);
+        r->data = realloc(r->data, r->capacity);
+    }
     if (len)
         memcpy(r->data + r->len, data, len);
     r->len += len;
@@ -62,11 +65,12 @@ Test(message, returns_what_was_packed)
 {
     Weir__ShardInfo shards[3], *list[3];
     uint32_t children[] = {7, 8, 300};
+    uint8_t hash[] = {1, 2};
     for (unsigned i = 0; i < 3; i++) {
         weir__shard_info__init(&shards[i]);
         shards[i].index = i;
         shards[i].parent = -1;
-        shards[i].hash_low = (ProtobufCBinaryData){2, (uint8_t[]){1, 2}};
+        shards[i].hash_low = (ProtobufCBinaryData){2, hash};
         shards[i].n_children = 3;
         shards[i].children = children;
         list[i] = &shards[i];
