@@ -1,7 +1,7 @@
 #include "metrics/metrics.h"
 
 const struct weir_metric_about weir_metric_about[WEIR_METRIC_COUNT] = {
-#define X(id, kind, name, unit, help, action)                                                      \
+#define X(id, kind, name, unit, help, action) \
     [WEIR_METRIC_##id] = {WEIR_##kind, name, unit, help, action},
     WEIR_METRICS(X)
 #undef X

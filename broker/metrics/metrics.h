@@ -1,5 +1,5 @@
-/* Numbers about the broker. Each stands once, in a table with its name, unit, help, and what to do when
- * it rises; `weir stats`, the documentation and later /metrics come from that table.
+/* Numbers about the broker. Each stands once, in a table with its name, unit, help, and what to do
+ * when it rises; `weir stats`, the documentation and later /metrics come from that table.
  *
  * Counters and gauges are per owner loop (no sharing on the hot path): every thread adds to its own
  * slot, readers sum. Any thread. */
@@ -20,7 +20,8 @@ enum weir_metric_kind { WEIR_COUNTER, WEIR_GAUGE };
       "connections refused or closed for breaking the protocol", "see the log for the peer")       \
     X(CALLS, COUNTER, "calls", "calls", "control calls answered", "")                              \
     X(CALLS_FAILED, COUNTER, "calls_failed", "calls", "control calls answered with an error", "")  \
-    X(INCOMING_BATCHES, COUNTER, "incoming_batches", "batches", "batches taken from producers", "") \
+    X(INCOMING_BATCHES, COUNTER, "incoming_batches", "batches", "batches taken from producers",    \
+      "")                                                                                          \
     X(INCOMING_RECORDS, COUNTER, "incoming_records", "records", "records made durable", "")        \
     X(INCOMING_BYTES, COUNTER, "incoming_bytes", "bytes", "bytes made durable, as stored", "")     \
     X(DUPLICATE_BATCHES, COUNTER, "duplicate_batches", "batches",                                  \

@@ -503,8 +503,8 @@ resume(struct weir_exporter *e, const struct weir_boundary_shard *b, struct weir
     return st;
 }
 
-/* The state's directories, each name durable: a state that vanished would be made anew, and everything
- * exported twice. */
+/* The state's directories, each name durable: a state that vanished would be made anew, and
+ * everything exported twice. */
 static enum weir_status
 make_state(struct weir_exporter *e)
 {
